@@ -1,0 +1,1 @@
+//! Halite's Mixture-of-Experts stack: autograd, transformer, training, generation, data and checkpoints.

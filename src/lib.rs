@@ -1,0 +1,1 @@
+//! One Mixture-of-Experts stack, trained and served on any vendor's hardware.
