@@ -1,0 +1,116 @@
+//! A device that writes down what another is asked to do.
+
+use crate::{
+    Binding, Buffer, Device, DeviceInfo, Event, Graph, MemoryStats, Op, OpDesc, Readback, Recording, Result,
+    StreamId, Support,
+};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One thing that a traced device was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TraceEvent {
+    /// An op was submitted, or stood in a recording.
+    Op {
+        /// The op without its memory.
+        desc: OpDesc,
+        /// Whether the device composed it of other ops.
+        composed: bool,
+    },
+    /// A graph was recorded; its ops come before this, as given.
+    Record {
+        /// Number of ops that the recording runs.
+        ops: usize,
+    },
+    /// A recording was replayed.
+    Replay,
+    /// Bytes went to the device.
+    Upload(u64),
+    /// Bytes came from the device.
+    Download(u64),
+}
+
+/// Passes everything on to another device and keeps a list of it.
+#[derive(Debug)]
+pub struct TraceDevice {
+    inner: Arc<dyn Device>,
+    events: Mutex<Vec<TraceEvent>>,
+}
+
+impl TraceDevice {
+    /// Wraps a device.
+    pub fn new(inner: Arc<dyn Device>) -> Self {
+        TraceDevice { inner, events: Mutex::default() }
+    }
+
+    /// Takes the list so far.
+    pub fn take(&self) -> Vec<TraceEvent> {
+        std::mem::take(&mut self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, events: impl IntoIterator<Item = TraceEvent>) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
+    }
+
+    fn note_ops(&self, ops: &[Op]) {
+        self.note(ops.iter().map(|op| {
+            let desc = op.desc();
+            TraceEvent::Op { composed: self.inner.supports(&desc) == Support::Composed, desc }
+        }));
+    }
+}
+
+impl Device for TraceDevice {
+    fn info(&self) -> &DeviceInfo {
+        self.inner.info()
+    }
+    fn supports(&self, desc: &OpDesc) -> Support {
+        self.inner.supports(desc)
+    }
+    fn workspace(&self, desc: &OpDesc) -> u64 {
+        self.inner.workspace(desc)
+    }
+    fn allocate(&self, bytes: u64, row_bytes: u64) -> Result<Buffer> {
+        self.inner.allocate(bytes, row_bytes)
+    }
+    fn create_stream(&self) -> Result<StreamId> {
+        self.inner.create_stream()
+    }
+    fn upload(&self, stream: StreamId, to: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
+        self.note([TraceEvent::Upload(data.len() as u64)]);
+        self.inner.upload(stream, to, offset, data)
+    }
+    fn download(&self, stream: StreamId, from: &Buffer, offset: u64, bytes: u64) -> Result<Readback> {
+        self.note([TraceEvent::Download(bytes)]);
+        self.inner.download(stream, from, offset, bytes)
+    }
+    fn copy(&self, stream: StreamId, from: (&Buffer, u64), to: (&Buffer, u64), bytes: u64) -> Result<()> {
+        self.inner.copy(stream, from, to, bytes)
+    }
+    fn submit(&self, stream: StreamId, ops: &[Op]) -> Result<()> {
+        self.note_ops(ops);
+        self.inner.submit(stream, ops)
+    }
+    fn record(&self, graph: &Graph) -> Result<Recording> {
+        self.note_ops(&graph.ops);
+        let recording = self.inner.record(graph)?;
+        self.note([TraceEvent::Record { ops: recording.ops.len() }]);
+        Ok(recording)
+    }
+    fn replay(&self, stream: StreamId, recording: &Recording, bindings: &[Binding]) -> Result<()> {
+        self.note([TraceEvent::Replay]);
+        self.inner.replay(stream, recording, bindings)
+    }
+    fn record_event(&self, stream: StreamId) -> Result<Event> {
+        self.inner.record_event(stream)
+    }
+    fn wait_event(&self, stream: StreamId, event: &Event) -> Result<()> {
+        self.inner.wait_event(stream, event)
+    }
+    fn synchronize(&self, stream: StreamId) -> Result<()> {
+        self.inner.synchronize(stream)
+    }
+    fn memory(&self) -> MemoryStats {
+        self.inner.memory()
+    }
+}
