@@ -1,0 +1,121 @@
+//! A model on a device: configuration, weights, forward pass.
+
+mod forward;
+mod parameters;
+mod weights;
+
+pub use forward::{Batch, CacheRef, Output, forward, router};
+pub use parameters::{Parameter, ParameterSet, ParameterTable};
+pub use weights::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
+
+use crate::config::ModelConfig;
+use crate::tape::RopeTables;
+use crate::{Error, Result};
+use halite_hal::{Buffer, DType, Device, StreamId, TensorRef};
+use std::sync::Arc;
+
+/// A transformer with its weights on a device.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The device.
+    pub device: Arc<dyn Device>,
+    /// What the model is made of.
+    pub config: ModelConfig,
+    /// Which parameters it has.
+    pub table: Arc<ParameterTable>,
+    /// Their values.
+    pub weights: ParameterSet,
+}
+
+impl Model {
+    /// Memory for the weights, their values undefined.
+    fn allocate(device: Arc<dyn Device>, config: ModelConfig) -> Result<Self> {
+        config.validate()?;
+        let table = Arc::new(ParameterTable::new(&config));
+        let weights = ParameterSet::allocate(&device, &table)?;
+        Ok(Model { device, config, table, weights })
+    }
+
+    /// A new model with random weights; the same seed gives the same weights on every device.
+    pub fn new(device: Arc<dyn Device>, config: ModelConfig, seed: u64) -> Result<Self> {
+        let model = Model::allocate(device, config)?;
+        model.weights.initialize(&model.table, seed)?;
+        Ok(model)
+    }
+
+    /// A model whose weights are asked for one by one: `read(spec)` gives the values in row-major order.
+    pub fn load(
+        device: Arc<dyn Device>,
+        config: ModelConfig,
+        mut read: impl FnMut(&crate::config::ParamSpec) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        let model = Model::allocate(device, config)?;
+        for (i, p) in model.table.list.iter().enumerate() {
+            for (m, spec) in p.members.iter().enumerate() {
+                model.weights.write(&model.table, i, m, &read(spec)?)?;
+            }
+        }
+        Ok(model)
+    }
+
+    /// Number of weights, and how many of them a token uses.
+    pub fn parameter_counts(&self) -> (usize, usize) {
+        let per_token = self.config.moe.as_ref().map_or(1, |m| m.num_experts_per_tok);
+        let mut total = 0;
+        let mut active = 0;
+        for p in &self.table.list {
+            total += p.elems();
+            active += p.elems() / p.members.len() * p.members.len().min(per_token);
+        }
+        (total, active)
+    }
+
+    /// Rotary tables for positions `0..positions` on the device.
+    pub fn rope_tables(&self, positions: usize) -> Result<RopeBuffers> {
+        RopeBuffers::new(&self.device, &self.config, positions)
+    }
+
+    /// Writes i32 values to a new buffer.
+    pub fn upload_i32(&self, data: &[i32]) -> Result<Buffer> {
+        let buffer = self.device.allocate(4 * data.len() as u64, 0)?;
+        self.device.upload(StreamId(0), &buffer, 0, bytemuck::cast_slice(data))?;
+        Ok(buffer)
+    }
+}
+
+/// Rotary tables on a device.
+#[derive(Clone, Debug)]
+pub struct RopeBuffers {
+    cos: TensorRef,
+    sin: TensorRef,
+}
+
+impl RopeBuffers {
+    /// Cosines and sines of position times inverse frequency, times the scaling's attention factor,
+    /// computed in f64, for positions `0..positions`.
+    fn new(device: &Arc<dyn Device>, config: &ModelConfig, positions: usize) -> Result<Self> {
+        let frequencies = config.rope.inverse_frequencies();
+        let factor = config.rope.attention_factor();
+        let positions = positions.max(1);
+        let table = |f: fn(f64) -> f64| -> Result<TensorRef> {
+            let values: Vec<f32> = (0..positions)
+                .flat_map(|p| frequencies.iter().map(move |w| (f(p as f64 * w) * factor) as f32))
+                .collect();
+            let buffer = device.allocate(4 * values.len() as u64, 0)?;
+            device.upload(StreamId(0), &buffer, 0, bytemuck::cast_slice(&values))?;
+            Ok(TensorRef::new(&buffer, DType::F32, &[positions, frequencies.len()]))
+        };
+        Ok(RopeBuffers { cos: table(f64::cos)?, sin: table(f64::sin)? })
+    }
+
+    /// With the positions of a batch, i32 `[tokens]`.
+    pub fn at(&self, positions: TensorRef) -> RopeTables {
+        RopeTables { cos: self.cos.clone(), sin: self.sin.clone(), positions, interleaved: false }
+    }
+}
+
+impl From<halite_hal::Error> for Error {
+    fn from(e: halite_hal::Error) -> Self {
+        Error::Device(e)
+    }
+}

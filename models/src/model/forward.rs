@@ -1,0 +1,163 @@
+//! The transformer's forward pass, on a tape.
+
+use super::weights::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
+use crate::config::{AttentionKind, GroupScore, ModelConfig, MoeConfig, RouterScores};
+use crate::tape::{RopeTables, Routing, Tape, Var};
+use halite_hal::{Attention, Op, Router, ScoreFn, TensorRef};
+
+/// What a forward pass reads besides weights.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Token ids, i32 `[tokens]`.
+    pub ids: TensorRef,
+    /// Rotary tables and the position of each token.
+    pub rope: RopeTables,
+    /// Sequences as [`halite_hal::OpKind::Attention`] wants them, i32 `[n, 4]`.
+    pub seqs: TensorRef,
+    /// Earlier keys and values, where there are any.
+    pub cache: Option<CacheRef>,
+    /// Rows whose logits are wanted, i32 `[rows]`; all without it.
+    pub select: Option<TensorRef>,
+}
+
+/// A key-value cache and where the tokens of a batch go in it.
+#[derive(Clone, Debug)]
+pub struct CacheRef {
+    /// For each layer keys `[capacity, kv_heads, d]` and values `[capacity, kv_heads, d]`.
+    pub layers: Vec<(TensorRef, TensorRef)>,
+    /// Row of each token, i32 `[tokens]`.
+    pub rows: TensorRef,
+}
+
+/// What a forward pass gives.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// `[tokens or selected rows, vocab]`.
+    pub logits: Var,
+    /// The routing of each layer with experts: `(layer, routing)`.
+    pub routing: Vec<(usize, Routing)>,
+}
+
+/// The router attributes of a layer with experts.
+pub fn router(moe: &MoeConfig) -> Router {
+    let scores = match moe.scores {
+        RouterScores::Softmax => ScoreFn::Softmax,
+        RouterScores::Sigmoid => ScoreFn::Sigmoid,
+    };
+    let group_score = match moe.group_score {
+        GroupScore::Max => halite_hal::GroupScore::Max,
+        GroupScore::SumTop2 => halite_hal::GroupScore::SumTop2,
+    };
+    Router::new(scores, moe.num_experts_per_tok)
+        .groups(moe.n_group, moe.topk_group, group_score)
+        .normalize(moe.norm_topk_prob)
+        .scale(moe.routed_scaling_factor as f32)
+        .bias(moe.selection_bias)
+}
+
+/// Appends the forward pass of the whole model to the tape.
+pub fn forward(tape: &mut Tape, config: &ModelConfig, weights: &Weights<Var>, batch: &Batch) -> Output {
+    let mut pass = Pass { config, batch, tape, routing: Vec::new() };
+    let mut x = pass.tape.embedding(weights.embed, batch.ids.clone());
+    for (i, layer) in weights.layers.iter().enumerate() {
+        x = pass.layer(i, layer, x);
+    }
+    if let Some(rows) = &batch.select {
+        x = pass.tape.embedding(x, rows.clone());
+    }
+    let x = pass.tape.rms_norm(x, weights.norm, config.rms_norm_eps as f32);
+    let logits = pass.tape.linear(x, weights.head, None);
+    Output { logits, routing: pass.routing }
+}
+
+struct Pass<'a> {
+    config: &'a ModelConfig,
+    batch: &'a Batch,
+    tape: &'a mut Tape,
+    routing: Vec<(usize, Routing)>,
+}
+
+impl Pass<'_> {
+    fn layer(&mut self, i: usize, layer: &Layer<Var>, x: Var) -> Var {
+        let eps = self.config.rms_norm_eps as f32;
+        let normed = self.tape.rms_norm(x, layer.input_norm, eps);
+        let attended = match self.config.attention {
+            AttentionKind::GroupedQuery => self.grouped_query(i, layer, normed),
+        };
+        let x = self.tape.add(x, attended);
+        let normed = self.tape.rms_norm(x, layer.post_norm, eps);
+        let fed = match &layer.feed_forward {
+            FeedForwardWeights::Dense(w) => self.mlp(w, normed),
+            FeedForwardWeights::Moe(w) => self.moe(i, w, normed),
+        };
+        self.tape.add(x, fed)
+    }
+
+    fn linear(&mut self, x: Var, w: &Linear<Var>) -> Var {
+        self.tape.linear(x, w.weight, w.bias)
+    }
+
+    /// A projection to heads `[tokens, heads, d]`, normed if the model norms queries and keys.
+    fn heads(&mut self, x: Var, w: &Linear<Var>, norm: Option<Var>, heads: usize) -> Var {
+        let mut y = self.linear(x, w);
+        if let Some(norm) = norm {
+            y = self.tape.rms_norm(y, norm, self.config.rms_norm_eps as f32);
+        }
+        let tokens = self.tape.tensor(y).shape[0];
+        self.tape.reshape(y, &[tokens, heads, self.config.head_dim])
+    }
+
+    fn grouped_query(&mut self, i: usize, layer: &Layer<Var>, x: Var) -> Var {
+        let c = self.config;
+        let (heads, kv_heads) = (c.num_attention_heads, c.num_key_value_heads);
+        let q = self.heads(x, &layer.q, layer.q_norm, heads);
+        let k = self.heads(x, &layer.k, layer.k_norm, kv_heads);
+        let mut v = self.heads(x, &layer.v, None, kv_heads);
+        let q = self.tape.rope(q, &self.batch.rope);
+        let mut k = self.tape.rope(k, &self.batch.rope);
+        if let Some(cache) = &self.batch.cache {
+            let (keys, values) = &cache.layers[i];
+            for (new, store) in [(&mut k, keys), (&mut v, values)] {
+                let fresh = self.tape.tensor(*new);
+                let rows = |t: TensorRef| {
+                    let width = t.shape[1] * t.shape[2];
+                    let n = t.shape[0];
+                    t.reshape(&[n, width])
+                };
+                self.tape.graph.push(Op::scatter(rows(fresh), cache.rows.clone(), rows(store.clone()), false));
+                *new = self.tape.constant(store.clone());
+            }
+        }
+        let kind = Attention::causal((c.head_dim as f32).sqrt().recip());
+        let kind = kind.window(c.sliding_window.map(|w| u32::try_from(w).unwrap_or(u32::MAX)));
+        let o = self.tape.attention(kind, q, k, v, self.batch.seqs.clone());
+        let tokens = self.tape.tensor(o).shape[0];
+        let o = self.tape.reshape(o, &[tokens, heads * c.head_dim]);
+        self.linear(o, &layer.o)
+    }
+
+    fn mlp(&mut self, w: &Mlp<Var>, x: Var) -> Var {
+        let gate = self.tape.linear(x, w.gate, None);
+        let up = self.tape.linear(x, w.up, None);
+        let y = self.tape.swiglu(gate, up);
+        self.tape.linear(y, w.down, None)
+    }
+
+    fn moe(&mut self, i: usize, w: &Moe<Var>, x: Var) -> Var {
+        let logits = self.tape.linear(x, w.router, None);
+        let bias = w.bias.map(|b| self.tape.tensor(b));
+        let routing = self.tape.route(w.kind, logits, bias);
+        let rows = self.tape.permute(x, &routing);
+        let gate = self.tape.grouped_linear(rows, w.experts.gate, &routing);
+        let up = self.tape.grouped_linear(rows, w.experts.up, &routing);
+        let y = self.tape.swiglu(gate, up);
+        let y = self.tape.grouped_linear(y, w.experts.down, &routing);
+        let mut y = self.tape.combine(y, &routing);
+        if let Some(shared) = &w.shared {
+            let s = self.mlp(shared, x);
+            y = self.tape.add(y, s);
+        }
+        self.routing.push((i, routing));
+        y
+    }
+}

@@ -1,0 +1,202 @@
+//! A model's weights on a device: one tensor a parameter, experts stacked.
+
+use super::forward::router;
+use super::weights::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
+use crate::Result;
+use crate::config::{FeedForward, Init, LayerParam, ModelConfig, ParamId, ParamSpec, Projection, parameters};
+use halite_hal::philox::Normals;
+use halite_hal::{Buffer, DType, Device, StreamId, TensorRef};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A tensor of weights. A stack of experts is one parameter with a member for each expert; any other
+/// parameter has one member.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Shape; `[experts, out, in]` for a stack.
+    pub shape: Vec<usize>,
+    /// The logical parameters that lie in it one after another.
+    pub members: Vec<ParamSpec>,
+}
+
+impl Parameter {
+    /// Number of elements.
+    pub fn elems(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether gradients change it.
+    pub fn trainable(&self) -> bool {
+        self.members[0].trainable
+    }
+
+    /// Whether weight decay applies by default.
+    pub fn decay(&self) -> bool {
+        self.members[0].decay
+    }
+}
+
+/// The parameter that a logical one lies in: experts are told by their first.
+fn stack_of(id: ParamId) -> ParamId {
+    match id {
+        ParamId::Layer { layer, param: LayerParam::Expert { projection, .. } } => {
+            ParamId::Layer { layer, param: LayerParam::Expert { expert: 0, projection } }
+        }
+        id => id,
+    }
+}
+
+/// The parameters of a configuration, and which is which.
+#[derive(Clone, Debug)]
+pub struct ParameterTable {
+    /// In the order of [`parameters`].
+    pub list: Vec<Parameter>,
+    /// Indices into `list`.
+    pub weights: Weights<usize>,
+}
+
+impl ParameterTable {
+    /// The parameters of a valid configuration.
+    pub fn new(config: &ModelConfig) -> Self {
+        let mut list: Vec<Parameter> = Vec::new();
+        let mut index: HashMap<ParamId, usize> = HashMap::new();
+        for spec in parameters(config) {
+            let at = *index.entry(stack_of(spec.id)).or_insert_with(|| {
+                list.push(Parameter { shape: spec.shape.clone(), members: Vec::new() });
+                list.len() - 1
+            });
+            list[at].members.push(spec);
+        }
+        for p in &mut list {
+            if matches!(p.members[0].id, ParamId::Layer { param: LayerParam::Expert { .. }, .. }) {
+                p.shape.insert(0, p.members.len());
+            }
+        }
+        let weights = tree(config, &index);
+        ParameterTable { list, weights }
+    }
+}
+
+fn tree(config: &ModelConfig, index: &HashMap<ParamId, usize>) -> Weights<usize> {
+    let layers = (0..config.num_hidden_layers).map(|layer| {
+        let maybe = |param| index.get(&ParamId::Layer { layer, param }).copied();
+        // The listing has these for every layer.
+        let of = |param| maybe(param).expect("a parameter that every layer has");
+        let linear = |weight, bias| Linear { weight: of(weight), bias: maybe(bias) };
+        let mlp = |param: &dyn Fn(Projection) -> LayerParam| Mlp {
+            gate: of(param(Projection::Gate)),
+            up: of(param(Projection::Up)),
+            down: of(param(Projection::Down)),
+        };
+        let feed_forward = match config.feed_forward(layer) {
+            FeedForward::Dense { .. } => FeedForwardWeights::Dense(mlp(&LayerParam::Dense)),
+            FeedForward::Moe(moe) => FeedForwardWeights::Moe(Moe {
+                kind: router(moe),
+                router: of(LayerParam::Router),
+                bias: maybe(LayerParam::SelectionBias),
+                experts: mlp(&|projection| LayerParam::Expert { expert: 0, projection }),
+                shared: maybe(LayerParam::Shared(Projection::Gate)).map(|_| mlp(&LayerParam::Shared)),
+            }),
+        };
+        Layer {
+            input_norm: of(LayerParam::InputNorm),
+            q: linear(LayerParam::QueryWeight, LayerParam::QueryBias),
+            k: linear(LayerParam::KeyWeight, LayerParam::KeyBias),
+            v: linear(LayerParam::ValueWeight, LayerParam::ValueBias),
+            o: linear(LayerParam::OutputWeight, LayerParam::OutputBias),
+            q_norm: maybe(LayerParam::QueryNorm),
+            k_norm: maybe(LayerParam::KeyNorm),
+            post_norm: of(LayerParam::PostAttentionNorm),
+            feed_forward,
+        }
+    });
+    let embed = index[&ParamId::Embedding];
+    Weights {
+        embed,
+        layers: layers.collect(),
+        norm: index[&ParamId::FinalNorm],
+        head: index.get(&ParamId::Head).copied().unwrap_or(embed),
+    }
+}
+
+/// f32 tensors on a device, one for each parameter of a table: weights, gradients, or moments.
+#[derive(Clone, Debug)]
+pub struct ParameterSet {
+    device: Arc<dyn Device>,
+    buffers: Vec<Buffer>,
+    tensors: Vec<TensorRef>,
+}
+
+impl ParameterSet {
+    /// Memory for every parameter, its content undefined.
+    pub fn allocate(device: &Arc<dyn Device>, table: &ParameterTable) -> Result<Self> {
+        let mut set = ParameterSet { device: device.clone(), buffers: Vec::new(), tensors: Vec::new() };
+        for p in &table.list {
+            let row = 4 * p.elems() as u64 / p.members.len() as u64;
+            let buffer = device.allocate(4 * p.elems() as u64, row)?;
+            set.tensors.push(TensorRef::new(&buffer, DType::F32, &p.shape));
+            set.buffers.push(buffer);
+        }
+        Ok(set)
+    }
+
+    /// The tensor of parameter `i`.
+    pub fn tensor(&self, i: usize) -> TensorRef {
+        self.tensors[i].clone()
+    }
+
+    /// Writes member `member` of parameter `i`.
+    pub fn write(&self, table: &ParameterTable, i: usize, member: usize, data: &[f32]) -> Result<()> {
+        let elems: usize = table.list[i].members[member].shape.iter().product();
+        assert_eq!(data.len(), elems, "elements of {}", table.list[i].members[member].name);
+        let offset = 4 * (member * elems) as u64;
+        Ok(self.device.upload(StreamId(0), &self.buffers[i], offset, bytemuck::cast_slice(data))?)
+    }
+
+    /// Reads every element of parameter `i`, members one after another.
+    pub fn read(&self, i: usize) -> Result<Vec<f32>> {
+        let buffer = &self.buffers[i];
+        Ok(self.device.download(StreamId(0), buffer, 0, buffer.bytes())?.wait_as()?)
+    }
+
+    /// Fills every parameter as its specification says. The values depend on seed and parameter alone.
+    pub fn initialize(&self, table: &ParameterTable, seed: u64) -> Result<()> {
+        let mut stream = 0;
+        for (i, p) in table.list.iter().enumerate() {
+            for (m, spec) in p.members.iter().enumerate() {
+                let n: usize = spec.shape.iter().product();
+                let data: Vec<f32> = match spec.init {
+                    Init::Ones => vec![1.0; n],
+                    Init::Zeros => vec![0.0; n],
+                    Init::Normal { std } => {
+                        Normals::new(seed, stream).take(n).map(|x| (x * std) as f32).collect()
+                    }
+                };
+                stream += 1;
+                self.write(table, i, m, &data)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills every parameter with zeros.
+    pub fn clear(&self, table: &ParameterTable) -> Result<()> {
+        for (i, p) in table.list.iter().enumerate() {
+            let zeros = vec![0u8; 4 * p.elems()];
+            self.device.upload(StreamId(0), &self.buffers[i], 0, &zeros)?;
+        }
+        Ok(())
+    }
+
+    /// The logical parameters in order, by name, with their values: `f(spec, values)`.
+    pub fn for_each(&self, table: &ParameterTable, mut f: impl FnMut(&ParamSpec, &[f32]) -> Result<()>) -> Result<()> {
+        for (i, p) in table.list.iter().enumerate() {
+            let data = self.read(i)?;
+            let each = data.len() / p.members.len();
+            for (m, spec) in p.members.iter().enumerate() {
+                f(spec, &data[m * each..(m + 1) * each])?;
+            }
+        }
+        Ok(())
+    }
+}

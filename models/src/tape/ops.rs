@@ -1,0 +1,181 @@
+//! The forward ops of a tape. Shapes are checked by the graph when it is recorded.
+
+use super::{Node, Tape, Var};
+use halite_hal::{Attention, BinaryFn, DType, Op, Router, TensorRef};
+
+/// The routing of a batch of tokens: who goes where, and with which weight.
+#[derive(Clone, Debug)]
+pub struct Routing {
+    /// Chosen experts, i32 `[tokens, k]`.
+    pub experts: TensorRef,
+    /// Their weights, f32 `[tokens, k]`.
+    pub weights: Var,
+    /// Rows of expert `e` are `offsets[e]..offsets[e + 1]`, i32 `[experts + 1]`.
+    pub offsets: TensorRef,
+    /// Token of each row, i32 `[tokens·k]`.
+    pub rows: TensorRef,
+    /// Row of each assignment, i32 `[tokens, k]`.
+    pub positions: TensorRef,
+}
+
+/// Tables and positions of a rotary embedding.
+#[derive(Clone, Debug)]
+pub struct RopeTables {
+    /// Cosines, f32 `[positions, r/2]`.
+    pub cos: TensorRef,
+    /// Sines, f32 `[positions, r/2]`.
+    pub sin: TensorRef,
+    /// Position of each token, i32 `[tokens]`.
+    pub positions: TensorRef,
+    /// Whether pairs are neighbours.
+    pub interleaved: bool,
+}
+
+impl Tape {
+    /// `x [tokens, in]` times `w [out, in]` transposed, plus `bias [out]` → `[tokens, out]`.
+    pub fn linear(&mut self, x: Var, w: Var, bias: Option<Var>) -> Var {
+        let (tx, tw) = (self.tensor(x), self.tensor(w));
+        let ty = self.temporary(tx.dtype, &[tx.shape[0], tw.shape[0]]);
+        let b = bias.map(|b| self.tensor(b));
+        self.graph.push(Op::matmul_with(tx, tw.transpose(0, 1), b, ty.clone(), false));
+        let inputs: Vec<Var> = [x, w].into_iter().chain(bias).collect();
+        let y = self.output(ty, &inputs);
+        self.note(y, Node::Linear { x, w, bias, y });
+        y
+    }
+
+    /// Rows of `x [rows, in]` times their expert's `w [experts, out, in]` transposed → `[rows, out]`.
+    pub fn grouped_linear(&mut self, x: Var, w: Var, routing: &Routing) -> Var {
+        let (tx, tw) = (self.tensor(x), self.tensor(w));
+        let ty = self.temporary(tx.dtype, &[tx.shape[0], tw.shape[1]]);
+        let offsets = routing.offsets.clone();
+        self.graph.push(Op::grouped_matmul(tx, tw.transpose(1, 2), offsets.clone(), None, ty.clone(), false));
+        let y = self.output(ty, &[x, w]);
+        self.note(y, Node::GroupedLinear { x, w, offsets, y });
+        y
+    }
+
+    /// Rows of `table [vocab, hidden]` for `ids [tokens]` → `[tokens, hidden]`.
+    pub fn embedding(&mut self, table: Var, ids: TensorRef) -> Var {
+        let tt = self.tensor(table);
+        let ty = self.temporary(tt.dtype, &[ids.shape[0], tt.shape[1]]);
+        self.graph.push(Op::embedding(tt, ids.clone(), ty.clone()));
+        let y = self.output(ty, &[table]);
+        self.note(y, Node::Embedding { table, ids, y });
+        y
+    }
+
+    /// RMS norm over groups of as many elements as `w` has: whole rows, or each head of a row.
+    pub fn rms_norm(&mut self, x: Var, w: Var, eps: f32) -> Var {
+        let (tx, tw) = (self.tensor(x), self.tensor(w));
+        let rows = [tx.elems() / tw.elems().max(1), tw.elems()];
+        let ty = self.temporary(tx.dtype, &tx.shape);
+        let rstd = self.temporary(DType::F32, &rows[..1]);
+        self.graph.push(Op::rms_norm(tx.reshape(&rows), tw, ty.clone().reshape(&rows), rstd.clone(), eps));
+        let y = self.output(ty, &[x, w]);
+        self.note(y, Node::RmsNorm { x, w, rstd, y });
+        y
+    }
+
+    /// Rotates `x [tokens, heads, d]` by position.
+    pub fn rope(&mut self, x: Var, tables: &RopeTables) -> Var {
+        let tx = self.tensor(x);
+        let ty = self.temporary(tx.dtype, &tx.shape);
+        let RopeTables { cos, sin, positions, interleaved } = tables.clone();
+        let mut op = Op::rope(tx, cos.clone(), sin.clone(), positions.clone(), ty.clone());
+        op.kind = halite_hal::OpKind::Rope { inverse: false, interleaved };
+        self.graph.push(op);
+        let y = self.output(ty, &[x]);
+        self.note(y, Node::Rope { x, tables: [cos, sin, positions], interleaved, y });
+        y
+    }
+
+    /// Attention of `q [tokens, heads, d]` over `k [kv, kv_heads, d]` and `v [kv, kv_heads, dv]`, in the
+    /// sequences of `seqs [n, 4]` → `[tokens, heads, dv]`.
+    pub fn attention(&mut self, kind: Attention, q: Var, k: Var, v: Var, seqs: TensorRef) -> Var {
+        let (tq, tk, tv) = (self.tensor(q), self.tensor(k), self.tensor(v));
+        let to = self.temporary(tq.dtype, &[tq.shape[0], tq.shape[1], tv.shape[2]]);
+        let lse = self.temporary(DType::F32, &tq.shape[..2]);
+        self.graph.push(Op::attention(kind, tq, tk, tv, seqs.clone(), to.clone(), lse.clone()));
+        let o = self.output(to, &[q, k, v]);
+        self.note(o, Node::Attention { kind, q, k, v, seqs, lse, o });
+        o
+    }
+
+    /// `silu(gate) · up`.
+    pub fn swiglu(&mut self, gate: Var, up: Var) -> Var {
+        let (tg, tu) = (self.tensor(gate), self.tensor(up));
+        let ty = self.temporary(tg.dtype, &tg.shape);
+        self.graph.push(Op::swiglu(tg, tu, ty.clone()));
+        let y = self.output(ty, &[gate, up]);
+        self.note(y, Node::SwiGlu { gate, up, y });
+        y
+    }
+
+    /// `a + b`.
+    pub fn add(&mut self, a: Var, b: Var) -> Var {
+        let (ta, tb) = (self.tensor(a), self.tensor(b));
+        let ty = self.temporary(ta.dtype, &ta.shape);
+        self.graph.push(Op::binary(BinaryFn::Add, ta, tb, ty.clone()));
+        let y = self.output(ty, &[a, b]);
+        self.note(y, Node::Add { a, b, y });
+        y
+    }
+
+    /// The same elements in another shape; no copy.
+    pub fn reshape(&mut self, x: Var, shape: &[usize]) -> Var {
+        let ty = self.tensor(x).reshape(shape);
+        let y = self.output(ty, &[x]);
+        self.values[y.0].view_of = Some(x);
+        self.note(y, Node::Reshape { x, y });
+        y
+    }
+
+    /// Chooses experts from `logits [tokens, experts]` and sorts the assignments by expert.
+    pub fn route(&mut self, kind: Router, logits: Var, bias: Option<TensorRef>) -> Routing {
+        let tl = self.tensor(logits);
+        let (tokens, experts) = (tl.shape[0], tl.shape[1]);
+        let chosen = self.temporary(DType::I32, &[tokens, kind.top_k]);
+        let tw = self.temporary(DType::F32, &[tokens, kind.top_k]);
+        let offsets = self.temporary(DType::I32, &[experts + 1]);
+        let rows = self.temporary(DType::I32, &[tokens * kind.top_k]);
+        let positions = self.temporary(DType::I32, &[tokens, kind.top_k]);
+        self.graph.push(Op::router(kind, tl, bias, chosen.clone(), tw.clone()));
+        self.graph.push(Op::expert_permutation(chosen.clone(), offsets.clone(), rows.clone(), positions.clone()));
+        let weights = self.output(tw, &[logits]);
+        self.note(weights, Node::Router { kind, logits, experts: chosen.clone(), weights });
+        Routing { experts: chosen, weights, offsets, rows, positions }
+    }
+
+    /// Rows of `x [tokens, h]` in the order of experts → `[tokens·k, h]`.
+    pub fn permute(&mut self, x: Var, routing: &Routing) -> Var {
+        let tx = self.tensor(x);
+        let ty = self.temporary(tx.dtype, &[routing.rows.shape[0], tx.shape[1]]);
+        self.graph.push(Op::embedding(tx, routing.rows.clone(), ty.clone()));
+        let y = self.output(ty, &[x]);
+        self.note(y, Node::Permute { x, positions: routing.positions.clone(), y });
+        y
+    }
+
+    /// Weighted sum of each token's rows of `x [tokens·k, h]` → `[tokens, h]`.
+    pub fn combine(&mut self, x: Var, routing: &Routing) -> Var {
+        let (tx, tw) = (self.tensor(x), self.tensor(routing.weights));
+        let ty = self.temporary(tx.dtype, &[routing.positions.shape[0], tx.shape[1]]);
+        let positions = routing.positions.clone();
+        self.graph.push(Op::combine(tx, positions.clone(), Some(tw), ty.clone(), false));
+        let y = self.output(ty, &[x, routing.weights]);
+        self.note(y, Node::Combine { x, positions, weights: routing.weights, y });
+        y
+    }
+
+    /// Cross-entropy of each row of `logits [tokens, vocab]` against `target [tokens]` → f32 `[tokens]`.
+    pub fn cross_entropy(&mut self, logits: Var, target: TensorRef) -> Var {
+        let tl = self.tensor(logits);
+        let loss = self.temporary(DType::F32, &tl.shape[..1]);
+        let lse = self.temporary(DType::F32, &tl.shape[..1]);
+        self.graph.push(Op::cross_entropy(tl, target.clone(), loss.clone(), lse.clone()));
+        let loss = self.output(loss, &[logits]);
+        self.note(loss, Node::CrossEntropy { logits, target, lse, loss });
+        loss
+    }
+}
