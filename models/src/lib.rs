@@ -1,1 +1,3 @@
 //! Halite's Mixture-of-Experts stack: autograd, transformer, training, generation, data and checkpoints.
+
+pub mod tokenizer;
