@@ -10,7 +10,7 @@ pub use weights::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
 
 use crate::config::ModelConfig;
 use crate::tape::RopeTables;
-use crate::{Error, Result};
+use crate::Result;
 use halite_hal::{Buffer, DType, Device, StreamId, TensorRef};
 use std::sync::Arc;
 
@@ -111,11 +111,5 @@ impl RopeBuffers {
     /// With the positions of a batch, i32 `[tokens]`.
     pub fn at(&self, positions: TensorRef) -> RopeTables {
         RopeTables { cos: self.cos.clone(), sin: self.sin.clone(), positions, interleaved: false }
-    }
-}
-
-impl From<halite_hal::Error> for Error {
-    fn from(e: halite_hal::Error) -> Self {
-        Error::Device(e)
     }
 }

@@ -11,6 +11,8 @@
 mod backward;
 mod ops;
 
+pub use ops::{RopeTables, Routing};
+
 use halite_hal::{Attention, BinaryFn, DType, Graph, Op, Router, TensorRef};
 
 /// A value on a tape.
