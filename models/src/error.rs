@@ -13,4 +13,53 @@ pub enum Error {
     /// The configuration is impossible or not supported.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
+    /// The tokenizer failed.
+    #[error(transparent)]
+    Tokenizer(#[from] crate::tokenizer::TokenizerError),
+    /// Sampling options are impossible, or logits aren't numbers.
+    #[error(transparent)]
+    Sampling(#[from] crate::sampling::SamplingError),
+    /// More tokens than there is room for.
+    #[error("{requested} tokens of context requested, 1 to {maximum} are possible")]
+    ContextLength {
+        /// Tokens asked for.
+        requested: usize,
+        /// The most that are possible.
+        maximum: usize,
+    },
+    /// A token id that the model doesn't have.
+    #[error("token id {id} is outside the vocabulary of {vocab_size}")]
+    TokenId {
+        /// The id.
+        id: i64,
+        /// The model's vocabulary size.
+        vocab_size: usize,
+    },
+    /// There is nothing to continue.
+    #[error("the prompt has no tokens")]
+    EmptyPrompt,
+    /// Tokenizer and model don't belong together.
+    #[error("the tokenizer knows {known} tokens, the model only {vocab_size}")]
+    TokenizerTooLarge {
+        /// Tokens that the tokenizer knows.
+        known: usize,
+        /// The model's vocabulary size.
+        vocab_size: usize,
+    },
+    /// Training went off: the loss or the gradient isn't a finite number.
+    #[error(
+        "step {step}: the loss is {loss} and the gradient norm {grad_norm}; \
+         the weights are those before the step; a lower learning rate or a smaller clip may help"
+    )]
+    NotFinite {
+        /// The step that was to be taken.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// The norm of the gradient.
+        grad_norm: f64,
+    },
+    /// No token of a batch has a target.
+    #[error("no token of the batch has a target to learn")]
+    NothingToLearn,
 }

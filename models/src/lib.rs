@@ -6,9 +6,11 @@
 
 pub mod config;
 mod error;
+pub mod inference;
 pub mod model;
 pub mod sampling;
 pub mod tape;
 pub mod tokenizer;
+pub mod training;
 
 pub use error::{Error, Result};

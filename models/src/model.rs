@@ -8,9 +8,9 @@ pub use forward::{Batch, CacheRef, Output, forward, router};
 pub use parameters::{Parameter, ParameterSet, ParameterTable};
 pub use weights::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
 
+use crate::Result;
 use crate::config::ModelConfig;
 use crate::tape::RopeTables;
-use crate::Result;
 use halite_hal::{Buffer, DType, Device, StreamId, TensorRef};
 use std::sync::Arc;
 

@@ -71,6 +71,8 @@ enum Node {
     Permute { x: Var, positions: TensorRef, y: Var },
     /// `y[t] = Σ weights[t, j] · x[positions[t, j]]`.
     Combine { x: Var, positions: TensorRef, weights: Var, y: Var },
+    /// The gradient of `factor · Σ_e f_e P_e`, with the expert shares `f` held fixed.
+    Balance { logits: Var, offsets: TensorRef, factor: f32 },
     /// Loss of each token; gradients start here.
     CrossEntropy { logits: Var, target: TensorRef, lse: TensorRef, loss: Var },
 }

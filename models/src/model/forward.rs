@@ -124,7 +124,12 @@ impl Pass<'_> {
                     let n = t.shape[0];
                     t.reshape(&[n, width])
                 };
-                self.tape.graph.push(Op::scatter(rows(fresh), cache.rows.clone(), rows(store.clone()), false));
+                self.tape.graph.push(Op::scatter(
+                    rows(fresh),
+                    cache.rows.clone(),
+                    rows(store.clone()),
+                    false,
+                ));
                 *new = self.tape.constant(store.clone());
             }
         }

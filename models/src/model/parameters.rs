@@ -189,7 +189,11 @@ impl ParameterSet {
     }
 
     /// The logical parameters in order, by name, with their values: `f(spec, values)`.
-    pub fn for_each(&self, table: &ParameterTable, mut f: impl FnMut(&ParamSpec, &[f32]) -> Result<()>) -> Result<()> {
+    pub fn for_each(
+        &self,
+        table: &ParameterTable,
+        mut f: impl FnMut(&ParamSpec, &[f32]) -> Result<()>,
+    ) -> Result<()> {
         for (i, p) in table.list.iter().enumerate() {
             let data = self.read(i)?;
             let each = data.len() / p.members.len();

@@ -1,7 +1,7 @@
 //! The gradient of each node, as ops.
 
 use super::{Gradient, Node, Tape, Var};
-use halite_hal::{DType, Op, OpKind, ReduceFn, TensorRef};
+use halite_hal::{BinaryFn, DType, Op, OpKind, ReduceFn, TensorRef, UnaryFn};
 
 impl Tape {
     /// Appends the gradients of everything that `y` depends on; `dy` is the gradient of `y`, of its shape
@@ -40,7 +40,14 @@ impl Tape {
                 let Some((dy, _)) = self.take(y) else { return };
                 let (tx, tw) = (self.tensor(x), self.tensor(w));
                 if let Some((dx, accumulate)) = self.target(x) {
-                    self.graph.push(Op::grouped_matmul(dy.clone(), tw, offsets.clone(), None, dx, accumulate));
+                    self.graph.push(Op::grouped_matmul(
+                        dy.clone(),
+                        tw,
+                        offsets.clone(),
+                        None,
+                        dx,
+                        accumulate,
+                    ));
                 }
                 if let Some((dw, accumulate)) = self.target(w) {
                     self.graph.push(Op::grouped_matmul_weight(dy, tx, offsets, dw, accumulate));
@@ -110,6 +117,22 @@ impl Tape {
                 let tl = self.tensor(logits);
                 let dl = self.temporary(tl.dtype, &tl.shape);
                 self.graph.push(Op::router_backward(kind, tl, experts, dw, dl.clone()));
+                self.flow(logits, dl, true);
+            }
+            Node::Balance { logits, offsets, factor } => {
+                let tl = self.tensor(logits);
+                let experts = tl.shape[1];
+                let [ends, counts] = [0; 2].map(|_| self.temporary(DType::F32, &[experts]));
+                let probabilities = self.temporary(tl.dtype, &tl.shape);
+                let dl = self.temporary(tl.dtype, &tl.shape);
+                self.graph.push(Op::copy(offsets.clone().slice(0, 1, experts), ends.clone()));
+                self.graph.push(Op::copy(offsets.slice(0, 0, experts), counts.clone()));
+                self.graph.push(Op::binary(BinaryFn::Sub, ends.clone(), counts, ends.clone()));
+                let scale = UnaryFn::Affine { scale: factor.into(), shift: 0.0.into() };
+                self.graph.push(Op::unary(scale, ends.clone(), ends.clone()));
+                self.graph.push(Op::softmax(tl.clone(), probabilities.clone()));
+                let dp = ends.broadcast(&tl.shape);
+                self.graph.push(Op::softmax_backward(probabilities, dp, dl.clone()));
                 self.flow(logits, dl, true);
             }
             Node::Permute { x, positions, y } => {

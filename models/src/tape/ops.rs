@@ -10,6 +10,8 @@ pub struct Routing {
     pub experts: TensorRef,
     /// Their weights, f32 `[tokens, k]`.
     pub weights: Var,
+    /// What the router said, `[tokens, experts]`.
+    pub logits: Var,
     /// Rows of expert `e` are `offsets[e]..offsets[e + 1]`, i32 `[experts + 1]`.
     pub offsets: TensorRef,
     /// Token of each row, i32 `[tokens·k]`.
@@ -141,10 +143,28 @@ impl Tape {
         let rows = self.temporary(DType::I32, &[tokens * kind.top_k]);
         let positions = self.temporary(DType::I32, &[tokens, kind.top_k]);
         self.graph.push(Op::router(kind, tl, bias, chosen.clone(), tw.clone()));
-        self.graph.push(Op::expert_permutation(chosen.clone(), offsets.clone(), rows.clone(), positions.clone()));
+        self.graph.push(Op::expert_permutation(
+            chosen.clone(),
+            offsets.clone(),
+            rows.clone(),
+            positions.clone(),
+        ));
         let weights = self.output(tw, &[logits]);
         self.note(weights, Node::Router { kind, logits, experts: chosen.clone(), weights });
-        Routing { experts: chosen, weights, offsets, rows, positions }
+        Routing { experts: chosen, weights, logits, offsets, rows, positions }
+    }
+
+    /// Lets the load-balancing loss `coefficient · E · Σ_e f_e P_e` take part in the gradient: `f_e` is the
+    /// mean number of a token's assignments that expert `e` gets, `P_e` its mean softmax probability
+    /// (Fedus et al. 2021, eq. 4, for top-k as in Mixtral). Its value isn't computed.
+    pub fn balance(&mut self, routing: &Routing, coefficient: f64) {
+        let shape = self.tensor(routing.logits).shape;
+        let (tokens, experts) = (shape[0] as f64, shape[1] as f64);
+        self.values[routing.logits.0].uses += 1;
+        // d/dP[t, e] = coefficient · E · (count_e / tokens) / tokens.
+        let factor = (coefficient * experts / tokens / tokens) as f32;
+        let (logits, offsets) = (routing.logits, routing.offsets.clone());
+        self.note(logits, Node::Balance { logits, offsets, factor });
     }
 
     /// Rows of `x [tokens, h]` in the order of experts → `[tokens·k, h]`.

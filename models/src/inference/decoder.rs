@@ -1,0 +1,168 @@
+//! Runs tokens through a model, with a key-value cache.
+//!
+//! Decoding one token is one replay of a recording: positions, lengths and the token itself are device
+//! scalars that are uploaded before it.
+
+use crate::model::{Batch, CacheRef, Model, RopeBuffers, forward};
+use crate::tape::Tape;
+use crate::{Error, Result};
+use halite_hal::{Buffer, DType, Op, Recording, StreamId, TensorRef};
+
+const STREAM: StreamId = StreamId(0);
+
+/// What is wanted of a call of [`Decoder::feed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Logits of the last token.
+    Last,
+    /// Logits of every token.
+    All,
+    /// Logits of every token, and which experts each token chose.
+    Routing,
+}
+
+/// What a call of [`Decoder::feed`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fed {
+    /// `[wanted tokens, vocab]`.
+    pub logits: Vec<f32>,
+    /// For each layer with experts the choice `[tokens, num_experts_per_tok]`; empty unless wanted.
+    pub experts: Vec<Vec<i32>>,
+}
+
+/// A prepared pass of a fixed number of tokens.
+#[derive(Debug)]
+struct Pass {
+    tokens: usize,
+    want: Want,
+    recording: Recording,
+    ids: Buffer,
+    positions: Buffer,
+    seqs: Buffer,
+    logits: Buffer,
+    experts: Vec<Buffer>,
+}
+
+/// A sequence under way: a model, and the keys and values of the tokens so far.
+#[derive(Debug)]
+pub struct Decoder<'m> {
+    model: &'m Model,
+    capacity: usize,
+    length: usize,
+    rope: RopeBuffers,
+    cache: Vec<(TensorRef, TensorRef)>,
+    /// The pass of one token, kept because it is used again and again.
+    single: Option<Pass>,
+}
+
+impl<'m> Decoder<'m> {
+    /// Room for `capacity` tokens; the cache is f32.
+    pub fn new(model: &'m Model, capacity: usize) -> Result<Self> {
+        let c = &model.config;
+        if capacity == 0 || capacity > c.max_position_embeddings {
+            return Err(Error::ContextLength { requested: capacity, maximum: c.max_position_embeddings });
+        }
+        let shape = [capacity, c.num_key_value_heads, c.head_dim];
+        let row = 4 * (shape[1] * shape[2]) as u64;
+        let store = || -> Result<TensorRef> {
+            let buffer = model.device.allocate(row * capacity as u64, row)?;
+            Ok(TensorRef::new(&buffer, DType::F32, &shape))
+        };
+        let cache = (0..c.num_hidden_layers).map(|_| Ok((store()?, store()?))).collect::<Result<_>>()?;
+        let rope = model.rope_tables(capacity)?;
+        Ok(Decoder { model, capacity, length: 0, rope, cache, single: None })
+    }
+
+    /// Tokens in the cache.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Tokens that the cache has room for.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets all tokens but the first `length`.
+    pub fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+
+    /// Appends `tokens` to the sequence and computes what is wanted of them.
+    pub fn feed(&mut self, tokens: &[u32], want: Want) -> Result<Fed> {
+        let vocab = self.model.config.vocab_size;
+        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab) {
+            return Err(Error::TokenId { id: i64::from(id), vocab_size: vocab });
+        }
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if self.length + tokens.len() > self.capacity {
+            let requested = self.length + tokens.len();
+            return Err(Error::ContextLength { requested, maximum: self.capacity });
+        }
+        let kept = self.single.take_if(|p| p.tokens == tokens.len() && p.want == want);
+        let pass = match kept {
+            Some(pass) => pass,
+            None => self.prepare(tokens.len(), want)?,
+        };
+        let fed = self.run(&pass, tokens)?;
+        self.length += tokens.len();
+        if tokens.len() == 1 {
+            self.single = Some(pass);
+        }
+        Ok(fed)
+    }
+
+    fn prepare(&self, tokens: usize, want: Want) -> Result<Pass> {
+        let device = &self.model.device;
+        let mut tape = Tape::new();
+        let int = |n: usize| device.allocate(4 * n as u64, 0);
+        let (ids, positions, seqs) = (int(tokens)?, int(tokens)?, int(4)?);
+        let at = TensorRef::new(&positions, DType::I32, &[tokens]);
+        let select = match want {
+            Want::Last if tokens > 1 => Some(self.model.upload_i32(&[tokens as i32 - 1])?),
+            _ => None,
+        };
+        let batch = Batch {
+            ids: TensorRef::new(&ids, DType::I32, &[tokens]),
+            rope: self.rope.at(at.clone()),
+            seqs: TensorRef::new(&seqs, DType::I32, &[1, 4]),
+            cache: Some(CacheRef { layers: self.cache.clone(), rows: at }),
+            select: select.map(|b| TensorRef::new(&b, DType::I32, &[1])),
+        };
+        let weights = self.model.table.weights.map(|&i| tape.constant(self.model.weights.tensor(i)));
+        let output = forward(&mut tape, &self.model.config, &weights, &batch);
+        let keep = |tape: &mut Tape, t: TensorRef| -> Result<Buffer> {
+            let buffer = device.allocate(4 * t.elems() as u64, 0)?;
+            tape.graph.push(Op::copy(t.clone(), TensorRef::new(&buffer, t.dtype, &t.shape)));
+            Ok(buffer)
+        };
+        let mut experts = Vec::new();
+        if want == Want::Routing {
+            for (_, routing) in &output.routing {
+                experts.push(keep(&mut tape, routing.experts.clone())?);
+            }
+        }
+        let logits = tape.tensor(output.logits);
+        let logits = keep(&mut tape, logits)?;
+        let recording = device.record(&tape.graph)?;
+        Ok(Pass { tokens, want, recording, ids, positions, seqs, logits, experts })
+    }
+
+    fn run(&self, pass: &Pass, tokens: &[u32]) -> Result<Fed> {
+        let device = &self.model.device;
+        let put =
+            |buffer: &Buffer, data: &[i32]| device.upload(STREAM, buffer, 0, bytemuck::cast_slice(data));
+        let start = self.length as i32;
+        let n = tokens.len() as i32;
+        put(&pass.ids, bytemuck::cast_slice(tokens))?;
+        put(&pass.positions, &(start..start + n).collect::<Vec<_>>())?;
+        put(&pass.seqs, &[0, n, 0, start + n])?;
+        device.replay(STREAM, &pass.recording, &[])?;
+        let get = |buffer: &Buffer| device.download(STREAM, buffer, 0, buffer.bytes());
+        let logits = get(&pass.logits)?.wait_as()?;
+        let experts = pass.experts.iter().map(|b| Ok(get(b)?.wait_as()?)).collect::<Result<_>>()?;
+        Ok(Fed { logits, experts })
+    }
+}

@@ -1,0 +1,5 @@
+//! Training: one step on given batches, and runs over a corpus.
+
+mod step;
+
+pub use step::{Decay, MicroBatch, OptimizerOptions, StepReport, Trainer};
