@@ -5,6 +5,7 @@
 //! device, a [`tape::Tape`] builds what a training step or a decoded token runs.
 
 pub mod config;
+pub mod data;
 mod error;
 pub mod inference;
 pub mod model;
