@@ -1,3 +1,4 @@
 //! Halite's Mixture-of-Experts stack: autograd, transformer, training, generation, data and checkpoints.
 
 pub mod config;
+pub mod schedule;
