@@ -10,6 +10,7 @@ mod error;
 pub mod inference;
 pub mod model;
 pub mod sampling;
+pub mod schedule;
 pub mod tape;
 pub mod tokenizer;
 pub mod training;

@@ -204,11 +204,11 @@ impl Reader<'_> {
     /// Settings that would change the model's result and that no field of [`ModelConfig`] holds.
     fn refuse_other_features(&self) -> Result<(), ConfigError> {
         let f = &self.fields;
-        if self.strict && self.model_type == ModelType::Halite {
-            if let Some(key) = f.keys().find(|k| !HALITE_KEYS.contains(&k.as_str())) {
-                let wanted = format!("one of the known keys: {}", HALITE_KEYS.join(", "));
-                return Err(ConfigError::invalid(key, "not a known key", wanted));
-            }
+        if self.model_type == ModelType::Halite
+            && let Some(key) = f.keys().find(|k| !HALITE_KEYS.contains(&k.as_str()))
+        {
+            let wanted = format!("one of the known keys: {}", HALITE_KEYS.join(", "));
+            return Err(ConfigError::invalid(key, "not a known key", wanted));
         }
         let activation = f.maybe_text("hidden_act")?.unwrap_or("silu");
         if activation != "silu" && activation != "swish" {

@@ -179,7 +179,7 @@ impl Rope {
 
     pub(super) fn validate(&self, head_dim: usize) -> Result<(), ConfigError> {
         positive("rope_theta", self.theta)?;
-        if self.rotary_dim == 0 || self.rotary_dim % 2 != 0 || self.rotary_dim > head_dim {
+        if self.rotary_dim == 0 || !self.rotary_dim.is_multiple_of(2) || self.rotary_dim > head_dim {
             let wanted = format!("an even number from 2 to head_dim ({head_dim}): dimensions turn in pairs");
             return Err(ConfigError::invalid("rotary dimensions", self.rotary_dim, wanted));
         }
