@@ -30,7 +30,7 @@ const BOS_NAMES: [&str; 5] =
 
 /// Longest text in bytes given to the `tokenizers` crate at once where a text may be cut: its
 /// working memory is a hundred times the text.
-const MAX_BLOCK: usize = 1 << 20;
+const MAX_BLOCK: usize = 256 << 10;
 
 /// What can go wrong with a tokenizer.
 #[derive(Debug, thiserror::Error)]
@@ -186,7 +186,7 @@ impl Tokenizer {
 
     /// The ids of each text without added special tokens, encoded on all cores.
     ///
-    /// Texts longer than 1 MiB are encoded in parts that end at a line end where there is one: the
+    /// Texts longer than 256 KiB are encoded in parts that end at a line end where there is one: the
     /// ids then decode to the same text, but may differ from [`encode`](Self::encode)'s at these cuts.
     pub fn encode_batch(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>, TokenizerError> {
         let mut ids = vec![Vec::new(); texts.len()];
