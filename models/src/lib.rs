@@ -14,5 +14,6 @@ pub mod schedule;
 pub mod tape;
 pub mod tokenizer;
 pub mod training;
+pub mod weights;
 
 pub use error::{Error, Result};

@@ -1,0 +1,16 @@
+//! Tensors in safetensors files: opening model folders, checking them against a configuration,
+//! converting, and writing.
+//!
+//! Files are memory-mapped, so opening a folder costs the headers only. Everything a header says is
+//! checked against the file before it is used: a truncated or lying file is an error, never a panic.
+//! A mapped file must not be cut short by another process while it is open.
+
+mod convert;
+mod error;
+mod open;
+mod write;
+
+pub use error::WeightsError;
+pub use open::{TensorView, Weights};
+pub use safetensors::Dtype;
+pub use write::{BoxError, TensorMeta, TensorSource, save_tensors, write_tensors};
