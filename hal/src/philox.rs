@@ -28,6 +28,17 @@ pub fn block_at(key: [u32; 2], position: u64) -> [u32; 4] {
     block(key, [position as u32, (position >> 32) as u32, 0, 0])
 }
 
+/// A seed as a key: low word first.
+pub fn key(seed: u64) -> [u32; 2] {
+    [seed as u32, (seed >> 32) as u32]
+}
+
+/// Uniform on [0, 1) from 53 bits of two words.
+pub fn uniform_f64(low: u32, high: u32) -> f64 {
+    let bits = u64::from(high) << 32 | u64::from(low);
+    (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+}
+
 /// Uniform on [0, 1) with 24 bits: exact in f32.
 pub fn uniform(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)
@@ -53,7 +64,7 @@ pub struct Normals {
 impl Normals {
     /// The stream numbered `stream` of `seed`.
     pub fn new(seed: u64, stream: u32) -> Self {
-        let low = block([seed as u32, (seed >> 32) as u32], [stream, 0, 0, 1]);
+        let low = block(key(seed), [stream, 0, 0, 1]);
         Normals { key: [low[0], low[1]], position: 0, ready: Vec::new() }
     }
 }

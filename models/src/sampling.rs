@@ -4,10 +4,9 @@
 //! top-k, top-p, min-p. Draws come from a counter, so that a token is a pure function of logits,
 //! options and step.
 
-pub mod philox;
 mod stop;
 
-use philox::{key, philox4x32, unit_f64};
+use halite_hal::philox;
 
 pub use stop::StopMatcher;
 
@@ -168,8 +167,8 @@ impl Sampler {
     /// The uniform number in [0, 1) of a step.
     fn uniform(&self, step: u64) -> f64 {
         let [low, high, ..] =
-            philox4x32([step as u32, (step >> 32) as u32, 0, STREAM], key(self.options.seed));
-        unit_f64(low, high)
+            philox::block(philox::key(self.options.seed), [step as u32, (step >> 32) as u32, 0, STREAM]);
+        philox::uniform_f64(low, high)
     }
 }
 

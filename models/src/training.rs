@@ -2,4 +2,4 @@
 
 mod step;
 
-pub use step::{Decay, MicroBatch, OptimizerOptions, StepReport, Trainer};
+pub use step::{Decay, OptimizerOptions, StepReport, Trainer};

@@ -59,6 +59,20 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// `rows` sequences of equal length, one after another in `ids`: each token is to predict the next of
+    /// its row, the last of a row nothing.
+    pub fn rows(ids: &[i32], rows: usize) -> Self {
+        let len = (ids.len() / rows.max(1)).max(1);
+        let mut batch =
+            Batch { ids: ids.to_vec(), targets: Vec::new(), positions: Vec::new(), seqs: Vec::new() };
+        for row in ids.chunks(len) {
+            batch.targets.extend(&row[1..]);
+            batch.targets.push(IGNORED);
+            push_sequence(&mut batch, row.len());
+        }
+        batch
+    }
+
     /// Number of targets that count towards the loss.
     pub fn target_count(&self) -> usize {
         self.targets.iter().filter(|&&target| target != IGNORED).count()

@@ -1,6 +1,6 @@
 //! Shuffled order without a table: a keyed bijection that is evaluated anywhere at once.
 
-use crate::sampling::philox::{key, philox4x32};
+use halite_hal::philox;
 
 /// What a permutation is for. Different uses of one seed get unrelated permutations; the low byte
 /// stays free for the round.
@@ -35,7 +35,7 @@ impl Permutation {
     pub(super) fn with_purpose(len: u64, seed: u64, epoch: u64, purpose: Purpose) -> Self {
         let bits = u64::BITS - len.saturating_sub(1).leading_zeros();
         let half_bits = bits.div_ceil(2).max(1);
-        Self { len, half_bits, key: key(seed), epoch, purpose: purpose as u32 }
+        Self { len, half_bits, key: philox::key(seed), epoch, purpose: purpose as u32 }
     }
 
     /// The item at place `index`.
@@ -58,7 +58,7 @@ impl Permutation {
         let (mut left, mut right) = (item >> self.half_bits, item & mask);
         for round in 0..ROUNDS {
             let counter = [right as u32, self.epoch as u32, (self.epoch >> 32) as u32, self.purpose | round];
-            let word = u64::from(philox4x32(counter, self.key)[0]);
+            let word = u64::from(philox::block(self.key, counter)[0]);
             (left, right) = (right, left ^ (word & mask));
         }
         left << self.half_bits | right

@@ -1,8 +1,9 @@
 //! One training step: forward, backward, clipped AdamW. Each part is recorded once and replayed.
 
-use crate::model::{Batch, FeedForwardWeights, Model, ParameterSet, RopeBuffers, Weights, forward};
+use crate::data::Batch;
+use crate::model::{FeedForwardWeights, Model, ParameterSet, RopeBuffers, Weights, forward};
 use crate::tape::{Tape, Var};
-use crate::{Error, Result};
+use crate::{Error, Result, model};
 use halite_hal::{AdamW, Buffer, DType, Graph, Op, Recording, ReduceFn, StreamId, TensorRef};
 
 const STREAM: StreamId = StreamId(0);
@@ -52,42 +53,6 @@ impl Default for OptimizerOptions {
             balance: true,
             bias_rate: 1e-3,
         }
-    }
-}
-
-/// Tokens of one forward and backward pass, `[tokens]` each.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MicroBatch {
-    /// Token ids.
-    pub ids: Vec<i32>,
-    /// What follows each token; negative is ignored.
-    pub targets: Vec<i32>,
-    /// Position of each token in its sequence.
-    pub positions: Vec<i32>,
-    /// Sequences as [`halite_hal::OpKind::Attention`] wants them.
-    pub seqs: Vec<[i32; 4]>,
-}
-
-impl MicroBatch {
-    /// `rows` sequences of equal length, one after another in `ids`; each token is to predict the next of
-    /// its row, the last of a row nothing.
-    pub fn rows(ids: &[i32], rows: usize) -> Self {
-        let len = ids.len() / rows.max(1);
-        let mut batch =
-            MicroBatch { ids: ids.to_vec(), targets: Vec::new(), positions: Vec::new(), seqs: Vec::new() };
-        for (r, row) in ids.chunks(len.max(1)).enumerate() {
-            batch.targets.extend(&row[1..]);
-            batch.targets.push(-100);
-            batch.positions.extend(0..row.len() as i32);
-            let (start, len) = ((r * len) as i32, row.len() as i32);
-            batch.seqs.push([start, len, start, len]);
-        }
-        batch
-    }
-
-    /// Targets that count.
-    pub fn scored(&self) -> usize {
-        self.targets.iter().filter(|&&t| t >= 0).count()
     }
 }
 
@@ -196,7 +161,7 @@ impl Trainer {
 
     /// One optimizer step on the mean loss over all scored tokens of `batches`, which all have the same
     /// number of tokens. A loss or gradient that isn't finite is an error, and nothing has changed then.
-    pub fn step(&mut self, batches: &[MicroBatch], lr: f64) -> Result<StepReport> {
+    pub fn step(&mut self, batches: &[Batch], lr: f64) -> Result<StepReport> {
         let report = self.gradients_of(batches)?;
         if !report.loss.is_finite() || !report.grad_norm.is_finite() {
             let (loss, grad_norm) = (report.loss, report.grad_norm);
@@ -216,8 +181,8 @@ impl Trainer {
     }
 
     /// The mean loss over `batches` and its gradients, without a step.
-    pub fn gradients_of(&mut self, batches: &[MicroBatch]) -> Result<StepReport> {
-        let scored: usize = batches.iter().map(MicroBatch::scored).sum();
+    pub fn gradients_of(&mut self, batches: &[Batch]) -> Result<StepReport> {
+        let scored: usize = batches.iter().map(Batch::target_count).sum();
         if scored == 0 {
             return Err(Error::NothingToLearn);
         }
@@ -262,7 +227,7 @@ impl Trainer {
     }
 
     /// Sum of the cross-entropy in nats over the scored tokens of a batch, without gradients.
-    pub fn evaluate(&mut self, batch: &MicroBatch) -> Result<f64> {
+    pub fn evaluate(&mut self, batch: &Batch) -> Result<f64> {
         let fits = |f: &Feed| f.tokens == batch.ids.len() && f.sequences >= batch.seqs.len();
         if !self.evaluation.as_ref().is_some_and(|(f, _)| fits(f)) {
             let feed = self.feed(batch)?;
@@ -289,7 +254,7 @@ impl Trainer {
     }
 
     /// Buffers for batches like `batch`, with some room for more sequences.
-    fn feed(&self, batch: &MicroBatch) -> Result<Feed> {
+    fn feed(&self, batch: &Batch) -> Result<Feed> {
         let tokens = batch.ids.len();
         if let Some(&p) = batch.positions.iter().find(|&&p| p as usize >= self.positions) {
             return Err(Error::ContextLength { requested: p as usize + 1, maximum: self.positions });
@@ -306,7 +271,7 @@ impl Trainer {
         })
     }
 
-    fn fill(&self, feed: &Feed, batch: &MicroBatch) -> Result<()> {
+    fn fill(&self, feed: &Feed, batch: &Batch) -> Result<()> {
         let vocab_size = self.model.config.vocab_size;
         let bad = |&&id: &&i32| usize::try_from(id).is_ok_and(|id| id >= vocab_size);
         if let Some(&id) =
@@ -325,7 +290,7 @@ impl Trainer {
         Ok(put(&feed.seqs, &seqs)?)
     }
 
-    fn prepare(&mut self, batch: &MicroBatch, more: bool, batches: usize) -> Result<()> {
+    fn prepare(&mut self, batch: &Batch, more: bool, batches: usize) -> Result<()> {
         let fits = |f: &Feed| f.tokens == batch.ids.len() && f.sequences >= batch.seqs.len();
         if !self.passes.as_ref().is_some_and(|p| fits(&p.feed)) {
             // The old temporaries go before the new ones come.
@@ -368,7 +333,7 @@ impl Trainer {
     /// batches of the step, the load-balancing loss joins the gradient.
     fn loss_of(&self, tape: &mut Tape, weights: &Weights<Var>, feed: &Feed, balance: Option<usize>) -> Var {
         let int = |b: &Buffer| TensorRef::new(b, DType::I32, &[feed.tokens]);
-        let batch = Batch {
+        let batch = model::Batch {
             ids: int(&feed.ids),
             rope: self.rope.at(int(&feed.positions)),
             seqs: TensorRef::new(&feed.seqs, DType::I32, &[feed.sequences, 4]),
