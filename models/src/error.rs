@@ -62,4 +62,48 @@ pub enum Error {
     /// No token of a batch has a target.
     #[error("no token of the batch has a target to learn")]
     NothingToLearn,
+    /// The data can't be used.
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
+    /// Weights can't be read or written.
+    #[error(transparent)]
+    Weights(#[from] crate::weights::WeightsError),
+    /// A checkpoint can't be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// The learning rate's schedule is impossible.
+    #[error(transparent)]
+    Schedule(#[from] crate::schedule::ScheduleError),
+    /// A setting of a run is impossible.
+    #[error("{key} is {value}, but must be {wanted}")]
+    Setting {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        wanted: &'static str,
+    },
+    /// No preset of that name.
+    #[error("no preset {name:?}; there are: {}", crate::config::PRESETS.join(", "))]
+    Preset {
+        /// The name as given.
+        name: String,
+    },
+    /// A file can't be read or written.
+    #[error("can't {action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A checkpoint's state isn't what this version saves.
+    #[error("the checkpoint's {what} state is not what this version of Halite saves")]
+    State {
+        /// Which part.
+        what: &'static str,
+    },
 }

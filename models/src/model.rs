@@ -2,16 +2,17 @@
 
 mod forward;
 mod parameters;
-mod weights;
+mod tree;
 
 pub use forward::{Batch, CacheRef, Output, forward, router};
 pub use parameters::{Parameter, ParameterSet, ParameterTable};
-pub use weights::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
+pub use tree::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
 
-use crate::Result;
 use crate::config::ModelConfig;
 use crate::tape::RopeTables;
+use crate::{Result, checkpoint, weights};
 use halite_hal::{Buffer, DType, Device, StreamId, TensorRef};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A transformer with its weights on a device.
@@ -43,19 +44,21 @@ impl Model {
         Ok(model)
     }
 
-    /// A model whose weights are asked for one by one: `read(spec)` gives the values in row-major order.
-    pub fn load(
-        device: Arc<dyn Device>,
-        config: ModelConfig,
-        mut read: impl FnMut(&crate::config::ParamSpec) -> Result<Vec<f32>>,
-    ) -> Result<Self> {
+    /// A model with the weights of a file or folder, converted to f32.
+    pub fn from_weights(device: Arc<dyn Device>, config: ModelConfig, from: &weights::Weights) -> Result<Self> {
         let model = Model::allocate(device, config)?;
         for (i, p) in model.table.list.iter().enumerate() {
             for (m, spec) in p.members.iter().enumerate() {
-                model.weights.write(&model.table, i, m, &read(spec)?)?;
+                model.weights.write(&model.table, i, m, &from.parameter(spec)?.to_f32()?)?;
             }
         }
         Ok(model)
+    }
+
+    /// The model of a Hugging Face folder or of a run's latest checkpoint.
+    pub fn open(device: Arc<dyn Device>, path: &Path) -> Result<Self> {
+        let opened = checkpoint::open_model(path)?;
+        Model::from_weights(device, opened.config, &opened.weights)
     }
 
     /// Number of weights, and how many of them a token uses.

@@ -1,5 +1,13 @@
 //! Training: one step on given batches, and runs over a corpus.
 
+mod config;
+mod metrics;
+mod run;
+mod source;
 mod step;
 
+pub use config::{DataConfig, RunConfig, TrainingConfig};
+pub use metrics::{Metrics, MetricsFile};
+pub use run::{Event, Outcome, Run, Validation};
+pub use source::{BatchSource, FixedBatch};
 pub use step::{Decay, OptimizerOptions, StepReport, Trainer};

@@ -1,6 +1,6 @@
 //! The transformer's forward pass, on a tape.
 
-use super::weights::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
+use super::tree::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
 use crate::config::{AttentionKind, GroupScore, ModelConfig, MoeConfig, RouterScores};
 use crate::tape::{RopeTables, Routing, Tape, Var};
 use halite_hal::{Attention, Op, Router, ScoreFn, TensorRef};

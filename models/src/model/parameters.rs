@@ -1,7 +1,7 @@
 //! A model's weights on a device: one tensor a parameter, experts stacked.
 
 use super::forward::router;
-use super::weights::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
+use super::tree::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
 use crate::Result;
 use crate::config::{FeedForward, Init, LayerParam, ModelConfig, ParamId, ParamSpec, Projection, parameters};
 use halite_hal::philox::Normals;
@@ -157,6 +157,13 @@ impl ParameterSet {
     pub fn read(&self, i: usize) -> Result<Vec<f32>> {
         let buffer = &self.buffers[i];
         Ok(self.device.download(StreamId(0), buffer, 0, buffer.bytes())?.wait_as()?)
+    }
+
+    /// Reads member `member` of parameter `i` as little-endian bytes.
+    pub fn read_bytes(&self, table: &ParameterTable, i: usize, member: usize) -> Result<Vec<u8>> {
+        let bytes = 4 * (table.list[i].elems() / table.list[i].members.len()) as u64;
+        let from = &self.buffers[i];
+        Ok(self.device.download(StreamId(0), from, member as u64 * bytes, bytes)?.wait()?)
     }
 
     /// Fills every parameter as its specification says. The values depend on seed and parameter alone.
