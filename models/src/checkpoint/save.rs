@@ -52,10 +52,7 @@ impl CheckpointStore {
             self.sync(&self.dir)
         });
         if let Err(error) = saved {
-            // Best effort: what stays is ignored by loading and cleared by the next open.
-            if aside.exists() && !target.exists() {
-                let _ = self.disk.rename(&aside, &target);
-            }
+            // Best effort: what stays is cleared by the next open, and a checkpoint set aside is still found.
             let _ = self.disk.remove_dir_all(&temporary);
             return Err(error);
         }
