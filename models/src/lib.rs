@@ -4,6 +4,7 @@
 //! [`config::ModelConfig`] says what a model is made of, a [`model::Model`] holds its weights on a
 //! device, a [`tape::Tape`] builds what a training step or a decoded token runs.
 
+pub mod checkpoint;
 pub mod config;
 pub mod data;
 mod error;
