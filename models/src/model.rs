@@ -45,7 +45,11 @@ impl Model {
     }
 
     /// A model with the weights of a file or folder, converted to f32.
-    pub fn from_weights(device: Arc<dyn Device>, config: ModelConfig, from: &weights::Weights) -> Result<Self> {
+    pub fn from_weights(
+        device: Arc<dyn Device>,
+        config: ModelConfig,
+        from: &weights::Weights,
+    ) -> Result<Self> {
         let model = Model::allocate(device, config)?;
         for (i, p) in model.table.list.iter().enumerate() {
             for (m, spec) in p.members.iter().enumerate() {

@@ -175,7 +175,9 @@ impl RunConfig {
     /// The model that is to be trained.
     pub fn model(&self) -> Result<ModelConfig> {
         match (&self.preset, &self.model) {
-            (Some(name), None) => ModelConfig::preset(name).ok_or_else(|| Error::Preset { name: name.clone() }),
+            (Some(name), None) => {
+                ModelConfig::preset(name).ok_or_else(|| Error::Preset { name: name.clone() })
+            }
             (None, Some(json)) => Ok(ModelConfig::from_settings(json, self.give_up_export)?),
             (Some(_), Some(_)) => Err(Error::Setting {
                 key: "preset",

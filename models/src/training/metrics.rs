@@ -62,7 +62,11 @@ impl MetricsFile {
         let mut line = serde_json::to_vec(metrics).map_err(|_| Error::State { what: "metrics" })?;
         line.push(b'\n');
         let path = &self.path;
-        self.file.write_all(&line).map_err(|source| Error::File { action: "write", path: path.clone(), source })
+        self.file.write_all(&line).map_err(|source| Error::File {
+            action: "write",
+            path: path.clone(),
+            source,
+        })
     }
 }
 
@@ -106,7 +110,8 @@ mod tests {
         let mut file = MetricsFile::open(dir.path(), 3).unwrap();
         file.write(&line(4)).unwrap();
         let text = std::fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap();
-        let steps: Vec<u64> = text.lines().map(|l| serde_json::from_str::<Metrics>(l).unwrap().step).collect();
+        let steps: Vec<u64> =
+            text.lines().map(|l| serde_json::from_str::<Metrics>(l).unwrap().step).collect();
         assert_eq!(steps, [1, 2, 3, 4]);
     }
 }

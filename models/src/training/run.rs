@@ -90,10 +90,9 @@ impl<'s> Run<'s> {
         run.next_batch = next_batch;
         run.trainer.steps = checkpoint.state.step;
         let table = run.trainer.model.table.clone();
-        for (moment, set) in [
-            (Moment::First, &run.trainer.first_moments),
-            (Moment::Second, &run.trainer.second_moments),
-        ] {
+        for (moment, set) in
+            [(Moment::First, &run.trainer.first_moments), (Moment::Second, &run.trainer.second_moments)]
+        {
             for (i, p) in table.list.iter().enumerate().filter(|(_, p)| p.trainable()) {
                 for (m, spec) in p.members.iter().enumerate() {
                     let name = moment_name(moment, &spec.name);
@@ -180,7 +179,8 @@ impl<'s> Run<'s> {
 
     fn save(&mut self, observe: &mut dyn FnMut(Event<'_>)) -> Result<Option<PathBuf>> {
         let Some((store, _)) = &self.store else { return Ok(None) };
-        let json = |v: std::result::Result<serde_json::Value, _>| v.map_err(|_| Error::State { what: "settings" });
+        let json =
+            |v: std::result::Result<serde_json::Value, _>| v.map_err(|_| Error::State { what: "settings" });
         let state = TrainState {
             step: self.trainer.steps,
             data: self.source.state(self.next_batch),
@@ -215,7 +215,11 @@ fn tensors<'a>(
 ) {
     for (i, p) in model.table.list.iter().enumerate().filter(|(_, p)| wanted(p.trainable())) {
         for (m, spec) in p.members.iter().enumerate() {
-            let meta = TensorMeta { name: rename(&spec.name), dtype: safetensors::Dtype::F32, shape: spec.shape.clone() };
+            let meta = TensorMeta {
+                name: rename(&spec.name),
+                dtype: safetensors::Dtype::F32,
+                shape: spec.shape.clone(),
+            };
             to.push(meta, move || Ok(set.read_bytes(&model.table, i, m)?.into()));
         }
     }

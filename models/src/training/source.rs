@@ -25,7 +25,8 @@ impl BatchSource for TrainBatches {
     }
 
     fn resume(&self, state: &Value) -> Result<u64> {
-        let state: DataState = serde_json::from_value(state.clone()).map_err(|_| Error::State { what: "data" })?;
+        let state: DataState =
+            serde_json::from_value(state.clone()).map_err(|_| Error::State { what: "data" })?;
         Ok(TrainBatches::resume(self, &state)?)
     }
 }

@@ -1,0 +1,105 @@
+//! The model on the f64 reference device against Hugging Face transformers (tests/data).
+
+use halite_hal::Device;
+use halite_hal::reference::ReferenceDevice;
+use halite_models::checkpoint;
+use halite_models::data::Batch;
+use halite_models::inference::{Decoder, Want};
+use halite_models::model::Model;
+use halite_models::training::{Decay, OptimizerOptions, Trainer};
+use halite_models::weights::Weights;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(name)
+}
+
+fn model(name: &str) -> Model {
+    let device: Arc<dyn Device> = Arc::new(ReferenceDevice::new());
+    Model::open(device, &folder(name)).unwrap()
+}
+
+fn ids(file: &Weights, name: &str) -> Vec<u32> {
+    file.tensor(name).unwrap().to_i64().unwrap().into_iter().map(|x| x as u32).collect()
+}
+
+/// Largest difference over the standard deviation of what is wanted.
+fn error(got: &[f32], want: &[f32]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let mean = want.iter().map(|&x| f64::from(x)).sum::<f64>() / want.len() as f64;
+    let var = want.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / want.len() as f64;
+    let max = got.iter().zip(want).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max);
+    max / var.sqrt()
+}
+
+#[test]
+fn logits_and_greedy_tokens_are_those_of_transformers() {
+    for name in ["mixtral"] {
+        let model = model(name);
+        let reference = Weights::open_file(&folder(name).join("reference.safetensors")).unwrap();
+        let prompts: Vec<String> =
+            reference.names().filter_map(|n| Some(n.strip_prefix("logits.")?.into())).collect();
+        assert!(!prompts.is_empty());
+        for n in prompts {
+            let prompt = ids(&reference, &format!("input_ids.{n}"));
+            let want = reference.tensor(&format!("logits.{n}")).unwrap().to_f32().unwrap();
+            let mut decoder = Decoder::new(&model, prompt.len() + 16).unwrap();
+            let mut logits = decoder.feed(&prompt, Want::All).unwrap().logits;
+            let e = error(&logits, &want);
+            assert!(e <= 1e-5, "{name} {n}: {e:e}");
+            let vocab = model.config.vocab_size;
+            let mut greedy = Vec::new();
+            for _ in 0..16 {
+                let last = &logits[logits.len() - vocab..];
+                let best = (0..vocab).fold(0, |b, i| if last[i] > last[b] { i } else { b });
+                greedy.push(best as u32);
+                logits = decoder.feed(&[best as u32], Want::Last).unwrap().logits;
+            }
+            assert_eq!(greedy, ids(&reference, &format!("greedy.{n}")), "{name} {n}");
+        }
+    }
+}
+
+#[test]
+fn gradients_and_the_loss_curve_are_those_of_pytorch() {
+    let name = "mixtral";
+    let model = model(name);
+    let train = Weights::open_file(&folder(name).join("train.safetensors")).unwrap();
+    let grads = Weights::open_file(&folder(name).join("grads.safetensors")).unwrap();
+    let ids: Vec<i32> = ids(&train, "train_ids").iter().map(|&x| x as i32).collect();
+    let rows = train.tensor("train_ids").unwrap().shape[0];
+    let batch = Batch::rows(&ids, rows);
+    let options = OptimizerOptions { decay: Decay::All, balance: false, ..Default::default() };
+    let mut trainer = Trainer::new(model, options, ids.len() / rows).unwrap();
+
+    let loss = trainer.gradients_of(std::slice::from_ref(&batch)).unwrap().loss;
+    let want = f64::from(train.tensor("loss").unwrap().to_f32().unwrap()[0]);
+    assert!((loss - want).abs() < 1e-5 * want, "{loss} {want}");
+    let table = trainer.model.table.clone();
+    let l2 = |x: &[f32]| x.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    trainer
+        .gradients()
+        .for_each(&table, |spec, got| {
+            let want = grads.parameter(spec)?.to_f32()?;
+            let diff: Vec<f32> = got.iter().zip(&want).map(|(a, b)| a - b).collect();
+            assert!(l2(&diff) <= 1e-4 * l2(&want).max(1e-6), "{}: {} of {}", spec.name, l2(&diff), l2(&want));
+            Ok(())
+        })
+        .unwrap();
+
+    let text = std::fs::read_to_string(folder(name).join("train.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for step in 0..4 {
+        let want = json["loss_curve_f64"][step].as_f64().unwrap();
+        let report = trainer.step(std::slice::from_ref(&batch), 1e-3).unwrap();
+        assert!((report.loss - want).abs() < 1e-5 * want, "step {step}: {} {want}", report.loss);
+        let norm = json["grad_norm_curve_f64"][step].as_f64().unwrap();
+        assert!((report.grad_norm - norm).abs() < 1e-4 * norm, "step {step}: {} {norm}", report.grad_norm);
+    }
+}
+
+#[test]
+fn a_folder_without_a_model_is_an_error() {
+    assert!(checkpoint::open_model(&folder("nothing")).is_err());
+}
