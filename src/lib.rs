@@ -1,1 +1,27 @@
 //! One Mixture-of-Experts stack, trained and served on any vendor's hardware.
+//!
+//! This crate joins the parts: [`hal`] says what a device is, [`models`] has the training and inference
+//! stack written against it, and each backend is a cargo feature. [`registry`] lists the backends that
+//! were compiled in; a program may add its own.
+//!
+//! ```
+//! let registry = halite::registry();
+//! let device = registry.open("auto", &halite::hal::DeviceOptions::default())?;
+//! println!("{}", device.info().name);
+//! # Ok::<(), halite::hal::Error>(())
+//! ```
+
+pub use halite_hal as hal;
+pub use halite_models as models;
+
+#[cfg(feature = "cpu")]
+pub use halite_cpu as cpu;
+
+/// The backends that this build of Halite has.
+pub fn registry() -> hal::Registry {
+    #[allow(unused_mut)]
+    let mut registry = hal::Registry::new();
+    #[cfg(feature = "cpu")]
+    registry.register(cpu::CpuBackend);
+    registry
+}

@@ -170,11 +170,15 @@ impl Tokenizer {
         Ok(Self::new(inner))
     }
 
+    /// The content of a `tokenizer.json`.
+    pub fn to_json(&self) -> Result<String, TokenizerError> {
+        self.inner.to_string(true).map_err(TokenizerError::Failed)
+    }
+
     /// Writes a `tokenizer.json`.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), TokenizerError> {
         let path = path.as_ref();
-        let json = self.inner.to_string(true).map_err(TokenizerError::Failed)?;
-        std::fs::write(path, json).map_err(|source| TokenizerError::Write { path: path.into(), source })
+        std::fs::write(path, self.to_json()?).map_err(|source| TokenizerError::Write { path: path.into(), source })
     }
 
     /// The ids of `text`. Special tokens written out in the text become their ids;

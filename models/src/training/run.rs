@@ -107,6 +107,11 @@ impl<'s> Run<'s> {
         Ok(run)
     }
 
+    /// Optimizer steps in all.
+    pub fn steps(&self) -> u64 {
+        self.config.training.steps
+    }
+
     /// Saves checkpoints and metrics to `dir` from now on.
     pub fn save_to(&mut self, dir: &Path) -> Result<()> {
         let store = CheckpointStore::open(dir, NonZeroUsize::new(self.config.training.keep))?;

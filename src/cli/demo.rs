@@ -1,0 +1,246 @@
+//! `halite demo`: trains a small model, then runs it on every device and compares.
+
+use super::error::{Error, Result};
+use super::train::{peak_memory, with_progress};
+use super::{DeviceArgs, output};
+use halite::hal::Device;
+use halite::models::data::bigram_bits_per_byte;
+use halite::models::inference::{Decoder, Want};
+use halite::models::model::Model;
+use halite::models::training::{DataConfig, Prepared, Run, RunConfig, Trainer, TrainingConfig};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Train a tiny mixture of experts for about a minute, then compare all devices with it
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  halite demo\n  halite demo --data ~/notes --seconds 120")]
+pub struct Demo {
+    /// Text to train on [default: Halite's own sources and documents]
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    data: Vec<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// How long to train, about
+    #[arg(long, default_value_t = 60.0)]
+    seconds: f64,
+    /// Train for so many steps instead
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Seed of weights and data order
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Where the trained model goes; an earlier demo's is replaced
+    #[arg(long, default_value = "runs/demo", value_name = "DIR")]
+    out: PathBuf,
+    /// Print JSON at the end
+    #[arg(long)]
+    json: bool,
+}
+
+/// Bytes of held-out text that the devices continue, and tokens that they generate.
+const PROMPT: usize = 128;
+const NEW_TOKENS: usize = 64;
+
+/// One device's part of the comparison.
+#[derive(serde::Serialize)]
+struct Row {
+    device: String,
+    name: String,
+    prefill_tokens_per_second: f64,
+    decode_tokens_per_second: f64,
+    max_logit_difference: f64,
+    mean_kl: f64,
+    same_tokens: bool,
+    router_agreement: f64,
+}
+
+/// What a device made of the prompt.
+struct Answer {
+    logits: Vec<f32>,
+    experts: Vec<Vec<i32>>,
+    tokens: Vec<u32>,
+    prefill_seconds: f64,
+    decode_seconds: f64,
+}
+
+impl Demo {
+    pub fn run(self) -> Result<()> {
+        let device = self.device.open()?;
+        let mut config = RunConfig {
+            preset: Some("tiny".into()),
+            seed: self.seed,
+            data: DataConfig { paths: self.paths()?, seq_len: 128, batch_size: 16, ..DataConfig::default() },
+            training: TrainingConfig { lr: 4e-3, validate_every: 0, ..TrainingConfig::default() },
+            ..RunConfig::default()
+        };
+        let prepared = Prepared::new(&config, None, None)?;
+        config.training.steps = match self.steps {
+            Some(steps) => steps,
+            None => steps_in(&device, &prepared, &config, self.seconds)?,
+        };
+        let model = Model::new(device.clone(), prepared.model.clone(), self.seed)?;
+        let (total, active) = model.parameter_counts();
+        eprintln!(
+            "training {total} parameters ({active} used by a token) for {} steps on {}",
+            config.training.steps,
+            device.info().name
+        );
+        let files = vec![("tokenizer.json".to_string(), prepared.tokenizer.to_json()?.into_bytes())];
+        let validation = prepared.validation.clone();
+        let mut run = Run::new(model, config, &prepared.train, validation, files)?;
+        replace_demo(&self.out)?;
+        run.save_to(&self.out)?;
+        let started = Instant::now();
+        let outcome = with_progress(&mut run)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let memory = peak_memory(&*device);
+        drop(run);
+
+        let (_, bits) = outcome.validation.ok_or_else(|| Error::Failed("stopped before the validation".into()))?;
+        let bigram = bigram_bits_per_byte(&prepared.train_texts, &prepared.validation_texts)?;
+        let rows = self.compare(&prepared)?;
+        if self.json {
+            return output::json(&serde_json::json!({
+                "steps": outcome.steps,
+                "seconds": seconds,
+                "validation_bits_per_byte": bits,
+                "bigram_bits_per_byte": bigram,
+                "devices": rows,
+            }));
+        }
+        println!("trained {} steps in {seconds:.0} s; peak memory {memory}", outcome.steps);
+        println!("validation: {bits:.3} bits a byte; a byte-bigram model of the same text: {bigram:.3}");
+        println!("model saved in {}\n", self.out.display());
+        print(&rows)
+    }
+
+    /// The text to train on: what was asked for, or Halite's own.
+    fn paths(&self) -> Result<Vec<PathBuf>> {
+        if !self.data.is_empty() {
+            return Ok(self.data.clone());
+        }
+        let built_in = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let home = if built_in.join("hal/src").is_dir() { built_in } else { Path::new(".") };
+        let own = ["hal/src", "backends", "models/src", "bench-suite", "src", "docs", "README.md", "CONTRIBUTING.md"];
+        let paths: Vec<PathBuf> = own.iter().map(|p| home.join(p)).filter(|p| p.exists()).collect();
+        if paths.is_empty() {
+            return Err(Error::Usage("Halite's sources aren't here; give --data PATH…".into()));
+        }
+        Ok(paths)
+    }
+
+    /// Runs the trained model on every device; the CPU is what the others are compared with.
+    fn compare(&self, prepared: &Prepared) -> Result<Vec<Row>> {
+        let text = prepared.validation_texts.iter().max_by_key(|t| t.len()).map_or("fn ", |t| t.as_str());
+        let end = (0..=PROMPT.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        let prompt = prepared.tokenizer.encode(&text[..end], true)?;
+        let registry = halite::registry();
+        let mut answers: Vec<(String, String, Answer)> = Vec::new();
+        for info in registry.find("all")? {
+            let device = registry.open(&info.selector, &self.device.options()?)?;
+            let model = Model::open(device, &self.out)?;
+            answers.push((info.selector, info.name, answer(&model, &prompt)?));
+        }
+        let base = answers.iter().position(|(s, ..)| s.starts_with("cpu:")).unwrap_or(0);
+        let vocab = prepared.model.vocab_size;
+        let rows = answers.iter().map(|(selector, name, a)| {
+            let b = &answers[base].2;
+            Row {
+                device: selector.clone(),
+                name: name.clone(),
+                prefill_tokens_per_second: prompt.len() as f64 / a.prefill_seconds,
+                decode_tokens_per_second: a.tokens.len() as f64 / a.decode_seconds,
+                max_logit_difference: a.logits.iter().zip(&b.logits).map(|(x, y)| f64::from(x - y).abs()).fold(0.0, f64::max),
+                mean_kl: mean_kl(&b.logits, &a.logits, vocab),
+                same_tokens: a.tokens == b.tokens,
+                router_agreement: agreement(&a.experts, &b.experts),
+            }
+        });
+        Ok(rows.collect())
+    }
+}
+
+/// How many steps take about `seconds`, by the time of two passes without a step.
+fn steps_in(device: &Arc<dyn Device>, prepared: &Prepared, config: &RunConfig, seconds: f64) -> Result<u64> {
+    let model = Model::new(device.clone(), prepared.model.clone(), config.seed)?;
+    let mut trainer = Trainer::new(model, config.training.optimizer(), config.data.seq_len)?;
+    let batch = [prepared.train.batch(0)];
+    trainer.gradients_of(&batch)?;
+    let started = Instant::now();
+    trainer.gradients_of(&batch)?;
+    let step = started.elapsed().as_secs_f64().max(1e-4);
+    Ok(((seconds / step) as u64).clamp(50, 5000))
+}
+
+/// Removes an earlier demo's run; anything else is left alone.
+fn replace_demo(out: &Path) -> Result<()> {
+    let marker = out.join("metrics.jsonl");
+    if marker.exists() && out.join("latest").exists() {
+        std::fs::remove_dir_all(out).map_err(|source| Error::File { action: "replace", path: out.into(), source })?;
+    }
+    Ok(())
+}
+
+fn answer(model: &Model, prompt: &[u32]) -> Result<Answer> {
+    let mut decoder = Decoder::new(model, prompt.len() + NEW_TOKENS)?;
+    // Once to prepare, so that compilation isn't timed.
+    decoder.feed(prompt, Want::Routing)?;
+    decoder.truncate(0);
+    let started = Instant::now();
+    let fed = decoder.feed(prompt, Want::Routing)?;
+    let prefill_seconds = started.elapsed().as_secs_f64();
+    let vocab = model.config.vocab_size;
+    let mut last = fed.logits[fed.logits.len() - vocab..].to_vec();
+    let mut tokens = Vec::new();
+    let started = Instant::now();
+    while tokens.len() < NEW_TOKENS {
+        let best = (0..vocab).fold(0, |best, i| if last[i] > last[best] { i } else { best }) as u32;
+        tokens.push(best);
+        last = decoder.feed(&[best], Want::Last)?.logits;
+    }
+    let decode_seconds = started.elapsed().as_secs_f64();
+    Ok(Answer { logits: fed.logits, experts: fed.experts, tokens, prefill_seconds, decode_seconds })
+}
+
+/// Mean over rows of Σ p·(ln p − ln q), in nats, p and q the softmax of `p` and `q`.
+fn mean_kl(p: &[f32], q: &[f32], vocab: usize) -> f64 {
+    let log_softmax = |row: &[f32]| {
+        let max = row.iter().copied().fold(f32::MIN, f32::max);
+        let sum: f64 = row.iter().map(|&x| f64::from(x - max).exp()).sum();
+        row.iter().map(|&x| f64::from(x - max) - sum.ln()).collect::<Vec<f64>>()
+    };
+    let rows = p.chunks(vocab).zip(q.chunks(vocab));
+    let kl = rows.map(|(p, q)| {
+        let (p, q) = (log_softmax(p), log_softmax(q));
+        p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>()
+    });
+    kl.sum::<f64>() / (p.len() / vocab).max(1) as f64
+}
+
+/// Share of the choices of experts that are the same.
+fn agreement(a: &[Vec<i32>], b: &[Vec<i32>]) -> f64 {
+    let pairs = a.iter().flatten().zip(b.iter().flatten());
+    let total = pairs.clone().count();
+    pairs.filter(|(x, y)| x == y).count() as f64 / total.max(1) as f64
+}
+
+fn print(rows: &[Row]) -> Result<()> {
+    let heading = [
+        "device", "prefill tok/s", "decode tok/s", "max logit diff", "mean KL", "same tokens", "router agreement", "name",
+    ];
+    let mut table = vec![heading.map(String::from).to_vec()];
+    for r in rows {
+        table.push(vec![
+            r.device.clone(),
+            format!("{:.0}", r.prefill_tokens_per_second),
+            format!("{:.0}", r.decode_tokens_per_second),
+            format!("{:.2e}", r.max_logit_difference),
+            format!("{:.2e}", r.mean_kl),
+            if r.same_tokens { "yes".into() } else { "no".into() },
+            format!("{:.2}%", 100.0 * r.router_agreement),
+            r.name.clone(),
+        ]);
+    }
+    output::table(&table)
+}

@@ -1,0 +1,117 @@
+//! `halite generate`
+
+use super::DeviceArgs;
+use super::error::{Error, Result};
+use super::output;
+use halite::models::checkpoint::model_folder;
+use halite::models::inference::{GenerateOptions, Generation, Generator};
+use halite::models::model::Model;
+use halite::models::sampling::SamplingOptions;
+use halite::models::tokenizer::Tokenizer;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Continue a text
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  halite generate --model runs/tiny --prompt 'fn main() {'\n  \
+                        halite generate --model runs/tiny --prompt 'The ' --temperature 0.8 --top-p 0.95 --seed 7")]
+pub struct Generate {
+    /// A model folder, or the folder of a training run
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// The text to continue
+    #[arg(long, value_name = "TEXT")]
+    prompt: String,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Tokens to generate at most
+    #[arg(long, short = 'n', default_value_t = 128)]
+    max_new_tokens: usize,
+    /// 0 takes the likeliest token always
+    #[arg(long, default_value_t = 0.0)]
+    temperature: f32,
+    /// Keep the K likeliest tokens; 0 keeps all
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    top_k: usize,
+    /// Keep the likeliest tokens that have this probability together
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    top_p: f32,
+    /// Keep tokens with this share of the likeliest one's probability
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    min_p: f32,
+    /// Make tokens that came before less likely; 1 doesn't
+    #[arg(long, default_value_t = 1.0)]
+    repetition_penalty: f32,
+    /// Seed of the random choices
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// End before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Print JSON at the end instead of text as it comes
+    #[arg(long)]
+    json: bool,
+}
+
+/// The tokenizer of a model folder or of a training run.
+pub fn tokenizer_of(model: &Path) -> Result<Tokenizer> {
+    Ok(Tokenizer::from_file(model_folder(model)?.join("tokenizer.json"))?)
+}
+
+impl Generate {
+    pub fn run(self) -> Result<()> {
+        let device = self.device.open()?;
+        let tokenizer = tokenizer_of(&self.model)?;
+        let model = Model::open(device, &self.model)?;
+        let options = GenerateOptions {
+            sampling: SamplingOptions {
+                temperature: self.temperature,
+                top_k: self.top_k,
+                top_p: self.top_p,
+                min_p: self.min_p,
+                repetition_penalty: self.repetition_penalty,
+                seed: self.seed,
+            },
+            max_new_tokens: self.max_new_tokens,
+            stop: self.stop,
+        };
+        let generator = Generator::new(&model, &tokenizer)?;
+        let mut out = std::io::stdout().lock();
+        let mut failed = None;
+        if !self.json {
+            write!(out, "{}", self.prompt)?;
+            out.flush()?;
+        }
+        let generation = generator.generate(&self.prompt, &options, |text| {
+            if self.json {
+                return true;
+            }
+            let written = write!(out, "{text}").and_then(|()| out.flush());
+            failed = written.err();
+            failed.is_none()
+        })?;
+        if let Some(e) = failed {
+            return Err(Error::Output(e));
+        }
+        if self.json {
+            drop(out);
+            return output::json(&generation);
+        }
+        writeln!(out)?;
+        eprintln!("{}", speed(&generation));
+        Ok(())
+    }
+}
+
+/// A line of speeds.
+fn speed(g: &Generation) -> String {
+    let rate = |n: usize, s: f64| if s > 0.0 { n as f64 / s } else { 0.0 };
+    format!(
+        "prompt {} tokens, {:.1} tokens/s; generated {} tokens, {:.1} tokens/s",
+        g.prompt_tokens,
+        rate(g.prompt_tokens, g.prefill_seconds),
+        g.tokens.len(),
+        // The first token comes with the prompt.
+        rate(g.tokens.len().saturating_sub(1), g.decode_seconds),
+    )
+}

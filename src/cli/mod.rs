@@ -1,0 +1,116 @@
+//! The command line: one module a command.
+//!
+//! Results go to standard output, progress and notices to standard error. A failure is one line on
+//! standard error and exit code 1; a wrong command line is exit code 2.
+
+mod demo;
+mod devices;
+mod error;
+mod generate;
+mod inspect;
+mod output;
+mod tokenizer;
+mod train;
+mod verify;
+
+use clap::{Args, Parser, Subcommand};
+use error::{Error, Result};
+use halite::hal::{Device, DeviceOptions, Profile};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// One Mixture-of-Experts stack, trained and served on any vendor's hardware.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Devices(devices::Devices),
+    Verify(verify::Verify),
+    Tokenizer(tokenizer::TokenizerArgs),
+    Train(Box<train::Train>),
+    Generate(generate::Generate),
+    Inspect(inspect::Inspect),
+    Demo(demo::Demo),
+}
+
+/// Which device to use, and how.
+#[derive(Args, Clone, Debug)]
+struct DeviceArgs {
+    /// Device: auto, all, a kind such as cpu, or kind:number; see `halite devices`
+    #[arg(long, short, value_name = "SELECTOR")]
+    device: Option<String>,
+    /// Restrict the device to a profile, such as core-only or minimal
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Host threads [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    threads: Option<std::num::NonZeroUsize>,
+    /// Device memory that may be used, in MiB
+    #[arg(long, value_name = "MIB")]
+    memory_limit: Option<u64>,
+}
+
+impl DeviceArgs {
+    fn options(&self) -> Result<DeviceOptions> {
+        let mut options = DeviceOptions::default();
+        if let Some(n) = self.threads {
+            options = options.threads(n.get());
+        }
+        if let Some(mib) = self.memory_limit {
+            options = options.memory_limit(mib.saturating_mul(1 << 20));
+        }
+        if let Some(name) = &self.profile {
+            options = options.profile(Profile::named(name)?);
+        }
+        Ok(options)
+    }
+
+    /// The one device asked for, by default the fastest.
+    fn open(&self) -> Result<Arc<dyn Device>> {
+        let selector = self.device.as_deref().unwrap_or("auto");
+        Ok(halite::registry().open(selector, &self.options()?)?)
+    }
+
+    /// The devices asked for, by default all.
+    fn open_all(&self) -> Result<Vec<Arc<dyn Device>>> {
+        let selector = self.device.as_deref().unwrap_or("all");
+        Ok(halite::registry().open_all(selector, &self.options()?)?)
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("HALITE_LOG").unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let result = match Cli::parse().command {
+        Command::Devices(c) => c.run(),
+        Command::Verify(c) => c.run(),
+        Command::Tokenizer(c) => c.run(),
+        Command::Train(c) => c.run(),
+        Command::Generate(c) => c.run(),
+        Command::Inspect(c) => c.run(),
+        Command::Demo(c) => c.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has gone away (`halite … | head`) is no failure of ours to report.
+        Err(e) if e.is_broken_pipe() => ExitCode::FAILURE,
+        Err(Error::Usage(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+        Err(e) => {
+            eprintln!("error: {}", e.to_string().replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
