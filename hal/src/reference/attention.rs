@@ -45,7 +45,8 @@ struct Query {
 fn queries<T: Real>(a: Attention, seqs: &Array<T>, tokens: usize, kv: usize) -> Vec<Query> {
     let mut all = Vec::new();
     for s in 0..seqs.rows() {
-        let [q_start, q_len, kv_start, kv_len] = [0, 1, 2, 3].map(|c| seqs.row(s)[c].value().max(0.0) as usize);
+        let [q_start, q_len, kv_start, kv_len] =
+            [0, 1, 2, 3].map(|c| seqs.row(s)[c].value().max(0.0) as usize);
         for i in 0..q_len {
             let seen = visible(a, q_len, kv_len, i);
             let keys = (kv_start + seen.start).min(kv)..(kv_start + seen.end).min(kv);
@@ -79,7 +80,8 @@ pub(super) fn forward<T: Real>(a: Attention, inputs: &[Array<T>], outputs: &mut 
             continue;
         }
         for h in 0..heads {
-            let s: Vec<T> = keys.clone().map(|j| scale * dot(head(q, token, h), head(k, j, h / group))).collect();
+            let s: Vec<T> =
+                keys.clone().map(|j| scale * dot(head(q, token, h), head(k, j, h / group))).collect();
             let max = T::largest(s.iter().copied());
             let p: Vec<T> = s.iter().map(|&s| (s - max).exp()).collect();
             let sum = T::sum(p.iter().copied());

@@ -66,18 +66,18 @@ pub(super) fn reduce<T: Real>(f: ReduceFn, accumulate: bool, x: &Array<T>, y: &m
     for (r, y) in y.data.iter_mut().enumerate() {
         let row = x.row(r);
         let mean = |sum: T| if row.is_empty() { sum } else { sum / T::from(row.len() as f64) };
-        let result = match f {
-            ReduceFn::Sum => T::sum(row.iter().copied()),
-            ReduceFn::Mean => mean(T::sum(row.iter().copied())),
-            ReduceFn::SumSquares => T::sum(row.iter().map(|&x| x * x)),
-            ReduceFn::Max => T::largest(row.iter().copied()),
-            ReduceFn::ArgMax => {
-                let best = (1..row.len()).fold(0, |best, i| {
-                    if row[i].value() > row[best].value() { i } else { best }
-                });
-                T::from(best as f64)
-            }
-        };
+        let result =
+            match f {
+                ReduceFn::Sum => T::sum(row.iter().copied()),
+                ReduceFn::Mean => mean(T::sum(row.iter().copied())),
+                ReduceFn::SumSquares => T::sum(row.iter().map(|&x| x * x)),
+                ReduceFn::Max => T::largest(row.iter().copied()),
+                ReduceFn::ArgMax => {
+                    let best = (1..row.len())
+                        .fold(0, |best, i| if row[i].value() > row[best].value() { i } else { best });
+                    T::from(best as f64)
+                }
+            };
         *y = if accumulate { *y + result } else { result };
     }
 }

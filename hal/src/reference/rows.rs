@@ -24,7 +24,8 @@ pub(super) fn scatter<T: Real>(accumulate: bool, inputs: &[Array<T>], y: &mut Ar
         return;
     }
     for i in 0..rows {
-        let from: Vec<usize> = (0..index.data.len()).filter(|&n| index.data[n].index(rows) == Some(i)).collect();
+        let from: Vec<usize> =
+            (0..index.data.len()).filter(|&n| index.data[n].index(rows) == Some(i)).collect();
         for (c, y) in y.row_mut(i).iter_mut().enumerate() {
             let mut sum = T::Sum::default();
             sum.push(*y);
