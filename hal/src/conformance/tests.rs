@@ -1,6 +1,7 @@
 //! The suite itself: the reference passes, planted defects are caught.
 
 use super::*;
+use crate::devices::CoreOnly;
 use crate::reference::ReferenceDevice;
 
 fn assert_clean(report: &Report) {
@@ -27,4 +28,36 @@ fn the_reference_passes() {
     let worst = report.ops.iter().map(|op| op.worst_tolerance_fraction).fold(0.0, f64::max);
     // Only the rounding of the result is left, and that doesn't count.
     assert!(worst < 0.01, "{worst}");
+}
+
+/// Every op that isn't core, composed of core ops whose f32 results are rounded.
+#[test]
+fn core_ops_alone_pass() {
+    let device = CoreOnly::new(Arc::new(ReferenceDevice::rounding()));
+    let report = run(&device, &Options::default());
+    assert_clean(&report);
+    let cores = [
+        "fill",
+        "iota",
+        "copy",
+        "embedding",
+        "scatter",
+        "matmul",
+        "grouped_matmul",
+        "grouped_matmul_weight",
+        "unary",
+        "binary",
+        "reduce",
+        "softmax",
+        "rope",
+        "attention",
+        "attention_backward",
+        "router",
+        "expert_permutation",
+        "philox",
+    ];
+    for op in report.ops.iter().filter(|op| !op.op.starts_with("device.")) {
+        let composed = if cores.contains(&&*op.op) { 0 } else { op.cases };
+        assert_eq!(op.composed, composed, "{}", op.op);
+    }
 }
