@@ -10,6 +10,7 @@ mod bound;
 mod case;
 mod cases;
 mod check;
+mod columns;
 mod custom;
 mod data;
 mod runtime;
