@@ -10,18 +10,9 @@ use crate::{
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 fn assert_clean(report: &Report) {
-    for op in &report.ops {
-        println!(
-            "{:24} {:5} cases, {:4} composed, worst {:.3}",
-            op.op, op.cases, op.composed, op.worst_tolerance_fraction
-        );
-    }
-    for op in &report.ops {
-        if let Some(f) = op.failures.first() {
-            panic!("{}: {} of {} failed, first {}: {}", op.op, op.failed, op.cases, f.case, f.message);
-        }
-        assert!(op.cases > 0 && op.unsupported == 0, "{op:?}");
-    }
+    println!("{report}");
+    assert!(report.passed(), "{report}");
+    assert!(report.ops.iter().all(|op| op.cases > 0 && op.unsupported == 0), "{report}");
 }
 
 fn worst(report: &Report) -> f64 {
