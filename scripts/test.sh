@@ -52,3 +52,18 @@ summary() {
     [ "$status" -eq 0 ] || echo "FAILED: ${current:-}" >&2
 }
 trap summary EXIT
+
+stage tools install_tools
+stage style cargo fmt --all --check
+stage lints cargo clippy --workspace --all-targets -- -D warnings
+stage build cargo build --release
+stage tests cargo test --workspace
+stage documentation env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+stage "no default features" cargo check -p halite --no-default-features
+
+if [ -n "$full" ]; then
+    shopt -s nullglob
+    for script in scripts/full/*.sh; do
+        stage "$script" bash "$script"
+    done
+fi

@@ -105,9 +105,7 @@ fn dependencies_keep_to_the_policy() {
     assert!(packages.iter().any(|p| p.source.is_some()), "no dependencies were listed");
     let complaints: Vec<String> = packages
         .iter()
-        .flat_map(|p| {
-            policy.complaints(p).into_iter().map(move |c| format!("{} {}: {c}", p.name, p.version))
-        })
+        .flat_map(|p| policy.complaints(p).into_iter().map(move |c| format!("{} {}: {c}", p.name, p.version)))
         .collect();
     assert!(complaints.is_empty(), "deny.toml forbids:\n{}", complaints.join("\n"));
 
@@ -144,7 +142,10 @@ fn the_policy_catches_what_it_should() {
         (licence(Some("GPL-3.0-only")), "not allowed"),
         (licence(Some("MIT AND GPL-3.0-only")), "not allowed"),
         (licence(Some("whatever")), "no licence expression"),
-        (Package { source: Some("git+https://example.org/good".into()), ..good.clone() }, "not from crates.io"),
+        (
+            Package { source: Some("git+https://example.org/good".into()), ..good.clone() },
+            "not from crates.io",
+        ),
         (smallvec("1.6.0"), "RUSTSEC-2021-0003"),
     ] {
         let complaints = policy.complaints(&bad).join("; ");
