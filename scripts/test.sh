@@ -57,6 +57,8 @@ stage tools install_tools
 stage style cargo fmt --all --check
 stage lints cargo clippy --workspace --all-targets -- -D warnings
 stage build cargo build --release
+# Whole-system tests run the program as users have it; without this they run the one that cargo test builds.
+export HALITE_BIN="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/release/halite"
 stage tests cargo test --workspace
 stage documentation env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 stage "no default features" cargo check -p halite --no-default-features
