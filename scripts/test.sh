@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Checks everything that has to hold before a change is merged, from a clean clone: style, lints, licences,
+# build, tests, documentation. Needs Rust, a C compiler, and the network the first time.
+#
+#   scripts/test.sh          what continuous integration runs
+#   scripts/test.sh --full   the slow checks too: HALITE_FULL=1 for tests, then scripts/full/*.sh in order
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+full=
+case "$*" in
+    "") ;;
+    --full) full=1 ;;
+    *)
+        echo "usage: scripts/test.sh [--full]" >&2
+        exit 2
+        ;;
+esac
+
+export CARGO_BUILD_JOBS="${CARGO_BUILD_JOBS:-2}"
+[ -z "$full" ] || export HALITE_FULL=1
+
+# What the stages below need; does nothing where it is there.
+install_tools() {
+    for tool in cargo cc; do
+        command -v "$tool" >/dev/null || {
+            echo "$tool is missing: Rust comes from https://rustup.rs, a C compiler with the system" >&2
+            exit 1
+        }
+    done
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+    cargo fetch --locked
+}
+
+times=()
+stage() {
+    local name=$1 start=$SECONDS
+    shift
+    printf '\n== %s: %s\n' "$name" "$*"
+    current=$name
+    "$@"
+    current=
+    times+=("$(printf '%5d s  %s' $((SECONDS - start)) "$name")")
+}
+
+summary() {
+    local status=$?
+    printf '\n'
+    [ ${#times[@]} -eq 0 ] || printf '%s\n' "${times[@]}"
+    printf '%5d s  in all\n' "$SECONDS"
+    [ "$status" -eq 0 ] || echo "FAILED: ${current:-}" >&2
+}
+trap summary EXIT
+
+stage tools install_tools
+stage style cargo fmt --all --check
+stage lints cargo clippy --workspace --all-targets -- -D warnings
+stage build cargo build --release
+# Whole-system tests run the program as users have it; without this they run the one that cargo test builds.
+export HALITE_BIN="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/release/halite"
+stage tests cargo test --workspace
+stage documentation env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+stage "no default features" cargo check -p halite --no-default-features
+
+if [ -n "$full" ]; then
+    shopt -s nullglob
+    for script in scripts/full/*.sh; do
+        stage "$script" bash "$script"
+    done
+fi
