@@ -191,4 +191,5 @@ def main():
     print(f"loss: {losses[0]:.4f} -> {losses[-1]:.4f}; peak resident {report['peak_resident_bytes'] / 2**20:.0f} MiB")
 
 
-main()
+if __name__ == "__main__":
+    main()
