@@ -10,6 +10,8 @@
 
 mod backward;
 mod ops;
+#[cfg(test)]
+mod tests;
 
 pub use ops::{RopeTables, Routing};
 
@@ -36,7 +38,7 @@ enum Gradient {
 struct Value {
     tensor: TensorRef,
     gradient: Gradient,
-    /// Ops that read the value.
+    /// Ops that read the value, its own gradient included.
     uses: usize,
     /// Whether an op of this tape made it, in a temporary.
     made: bool,

@@ -166,3 +166,6 @@ impl<'m> Decoder<'m> {
         Ok(Fed { logits, experts })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,6 +81,9 @@ impl<'m> Generator<'m> {
         let sampler = Sampler::new(options.sampling.clone())?;
         let mut stop = StopMatcher::new(options.stop.clone())?;
         let mut previous = self.tokenizer.encode(prompt, true)?;
+        if previous.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
         let prompt_tokens = previous.len();
         let limit = self.model.config.max_position_embeddings;
         if prompt_tokens >= limit {
@@ -100,9 +103,6 @@ impl<'m> Generator<'m> {
 
         let started = std::time::Instant::now();
         let mut logits = Vec::new();
-        if previous.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
         for piece in previous.chunks(PREFILL) {
             logits = decoder.feed(piece, Want::Last)?.logits;
         }
@@ -123,7 +123,9 @@ impl<'m> Generator<'m> {
             generation.text.push_str(&text);
             if stop.stopped().is_some() {
                 generation.finish = Finish::Stop;
-                emit(&text);
+                if !text.is_empty() {
+                    emit(&text);
+                }
                 break;
             }
             if !text.is_empty() && !emit(&text) {

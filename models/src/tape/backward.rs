@@ -21,6 +21,16 @@ impl Tape {
         }
     }
 
+    /// A gradient that can be reshaped: a broadcast one is written out.
+    fn dense(&mut self, dy: TensorRef, owned: bool) -> (TensorRef, bool) {
+        if dy.is_contiguous() {
+            return (dy, owned);
+        }
+        let dense = self.temporary(dy.dtype, &dy.shape);
+        self.graph.push(Op::copy(dy, dense.clone()));
+        (dense, true)
+    }
+
     fn node(&mut self, node: Node) {
         match node {
             Node::Linear { x, w, bias, y } => {
@@ -102,14 +112,7 @@ impl Tape {
             Node::Reshape { x, y } => {
                 let Some((dy, owned)) = self.take(y) else { return };
                 let shape = self.tensor(x).shape;
-                let dy = match dy.is_contiguous() {
-                    true => dy,
-                    false => {
-                        let dense = self.temporary(dy.dtype, &dy.shape);
-                        self.graph.push(Op::copy(dy, dense.clone()));
-                        dense
-                    }
-                };
+                let (dy, owned) = self.dense(dy, owned);
                 self.flow(x, dy.reshape(&shape), owned);
             }
             Node::Router { kind, logits, experts, weights } => {
@@ -165,6 +168,7 @@ impl Tape {
 
     fn rms_norm_backward(&mut self, x: Var, w: Var, rstd: TensorRef, y: Var) {
         let Some((dy, owned)) = self.take(y) else { return };
+        let (dy, owned) = self.dense(dy, owned);
         let (tx, tw) = (self.tensor(x), self.tensor(w));
         let rows = [rstd.elems(), tw.elems()];
         let dx = if owned { dy.clone() } else { self.temporary(tx.dtype, &tx.shape) };

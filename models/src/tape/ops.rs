@@ -100,6 +100,8 @@ impl Tape {
         let lse = self.temporary(DType::F32, &tq.shape[..2]);
         self.graph.push(Op::attention(kind, tq, tk, tv, seqs.clone(), to.clone(), lse.clone()));
         let o = self.output(to, &[q, k, v]);
+        // Its own gradient reads it too.
+        self.values[o.0].uses += 1;
         self.note(o, Node::Attention { kind, q, k, v, seqs, lse, o });
         o
     }

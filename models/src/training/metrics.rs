@@ -29,7 +29,7 @@ pub struct Metrics {
     pub validation_bits_per_byte: Option<f64>,
 }
 
-/// `metrics.jsonl` under way; each line is on disk when it is written.
+/// `metrics.jsonl` under way; each line is handed to the system as a whole when it is written.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
@@ -73,11 +73,11 @@ impl MetricsFile {
 /// The whole lines of steps up to `step`; a torn last line is dropped.
 fn lines_up_to(file: File, step: u64) -> std::io::Result<Vec<u8>> {
     let mut kept = Vec::new();
-    for line in BufReader::new(file).lines() {
+    for line in BufReader::new(file).split(b'\n') {
         let line = line?;
-        let Ok(metrics) = serde_json::from_str::<Metrics>(&line) else { continue };
+        let Ok(metrics) = serde_json::from_slice::<Metrics>(&line) else { continue };
         if metrics.step <= step {
-            kept.extend_from_slice(line.as_bytes());
+            kept.extend_from_slice(&line);
             kept.push(b'\n');
         }
     }
@@ -106,7 +106,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut file = MetricsFile::open(dir.path(), 0).unwrap();
         (1..=5).for_each(|s| file.write(&line(s)).unwrap());
-        file.file.write_all(b"{\"step\": 6, \"lo").unwrap();
+        file.file.write_all(b"{\"step\": 6, \"lo\xff\n\xff\x00\n{\"step\": 6").unwrap();
         let mut file = MetricsFile::open(dir.path(), 3).unwrap();
         file.write(&line(4)).unwrap();
         let text = std::fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap();

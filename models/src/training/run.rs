@@ -141,12 +141,12 @@ impl<'s> Run<'s> {
                 loss: report.loss,
                 lr,
                 grad_norm: report.grad_norm,
-                tokens_per_second: tokens as f64 / started.elapsed().as_secs_f64(),
+                tokens_per_second: tokens as f64 / started.elapsed().as_secs_f64().max(1e-9),
                 expert_load: report.expert_load,
                 validation_loss: None,
                 validation_bits_per_byte: None,
             };
-            let due = |every: u64| step == steps || (every > 0 && step % every == 0);
+            let due = |every: u64| step == steps || (every > 0 && step.is_multiple_of(every));
             if due(validate_every)
                 && let Some((nats, bits)) = self.validate()?
             {

@@ -78,14 +78,19 @@ struct Feed {
     seqs: Buffer,
 }
 
-/// The recordings for one size of microbatch.
+impl Feed {
+    fn fits(&self, batch: &Batch) -> bool {
+        self.tokens == batch.ids.len() && self.sequences >= batch.seqs.len()
+    }
+}
+
+/// The recording for one size of microbatch. There is one at a time: each holds all activations.
 #[derive(Debug)]
-struct Passes {
+struct Pass {
     feed: Feed,
-    /// Writes gradients.
-    first: Recording,
-    /// Adds to gradients; made when it is needed.
-    more: Option<Recording>,
+    /// Microbatches of a step. A single one writes gradients; more add to gradients that are cleared before.
+    batches: usize,
+    recording: Recording,
 }
 
 /// A model in training: its weights, gradients, and moments.
@@ -103,8 +108,9 @@ pub struct Trainer {
     options: OptimizerOptions,
     rope: RopeBuffers,
     positions: usize,
-    passes: Option<Passes>,
+    pass: Option<Pass>,
     evaluation: Option<(Feed, Recording)>,
+    clear: Recording,
     norm: Recording,
     update: Recording,
     /// Device scalars: loss sum; 1 / scored tokens; learning rate and bias corrections; norm; factor.
@@ -133,6 +139,7 @@ impl Trainer {
         let experts = model.config.moe.as_ref().map_or(0, |m| m.num_experts);
         let loads = scalars((model.config.num_hidden_layers * (experts + 1)).max(1))?;
 
+        let clear = device.record(&clear_graph(&model, &gradients))?;
         let norm = device.record(&norm_graph(&model, &gradients, &norm_out, options.clip))?;
         let moments = [&first_moments, &second_moments];
         let update =
@@ -147,8 +154,9 @@ impl Trainer {
             options,
             rope,
             positions,
-            passes: None,
+            pass: None,
             evaluation: None,
+            clear,
             norm,
             update,
             loss,
@@ -159,8 +167,9 @@ impl Trainer {
         })
     }
 
-    /// One optimizer step on the mean loss over all scored tokens of `batches`, which all have the same
-    /// number of tokens. A loss or gradient that isn't finite is an error, and nothing has changed then.
+    /// One optimizer step on the mean loss over all scored tokens of `batches`; they best have one size,
+    /// as each change of it prepares the pass anew. A loss or gradient that isn't finite is an error, and
+    /// the weights are as before then.
     pub fn step(&mut self, batches: &[Batch], lr: f64) -> Result<StepReport> {
         let report = self.gradients_of(batches)?;
         if !report.loss.is_finite() || !report.grad_norm.is_finite() {
@@ -193,15 +202,12 @@ impl Trainer {
         let experts = self.model.config.moe.as_ref().map_or(0, |m| m.num_experts);
         let mut counts = vec![vec![0u64; experts]; layers];
         let mut nats = 0.0;
-        for (i, batch) in batches.iter().enumerate() {
-            self.prepare(batch, i > 0, batches.len())?;
-            let passes = self.passes.as_ref().expect("just prepared");
-            self.fill(&passes.feed, batch)?;
-            let recording = match (i, &passes.more) {
-                (1.., Some(more)) => more,
-                _ => &passes.first,
-            };
-            device.replay(STREAM, recording, &[])?;
+        if batches.len() > 1 {
+            device.replay(STREAM, &self.clear, &[])?;
+        }
+        for batch in batches {
+            let pass = self.prepare(batch, batches.len())?;
+            device.replay(STREAM, &pass.recording, &[])?;
             nats += f64::from(self.read_f32(&self.loss)?[0]);
             let bytes = 4 * (layers * (experts + 1)) as u64;
             let offsets: Vec<i32> = device.download(STREAM, &self.loads, 0, bytes)?.wait_as()?;
@@ -228,13 +234,13 @@ impl Trainer {
 
     /// Sum of the cross-entropy in nats over the scored tokens of a batch, without gradients.
     pub fn evaluate(&mut self, batch: &Batch) -> Result<f64> {
-        let fits = |f: &Feed| f.tokens == batch.ids.len() && f.sequences >= batch.seqs.len();
-        if !self.evaluation.as_ref().is_some_and(|(f, _)| fits(f)) {
+        if !self.evaluation.as_ref().is_some_and(|(f, _)| f.fits(batch)) {
+            // The old temporaries go before the new ones come.
+            self.evaluation = None;
             let feed = self.feed(batch)?;
             let mut tape = Tape::new();
             let weights = self.model.table.weights.map(|&i| tape.constant(self.model.weights.tensor(i)));
             self.loss_of(&mut tape, &weights, &feed, None);
-            self.evaluation = None;
             let recording = self.model.device.record(&tape.graph)?;
             self.evaluation = Some((feed, recording));
         }
@@ -256,9 +262,6 @@ impl Trainer {
     /// Buffers for batches like `batch`, with some room for more sequences.
     fn feed(&self, batch: &Batch) -> Result<Feed> {
         let tokens = batch.ids.len();
-        if let Some(&p) = batch.positions.iter().find(|&&p| p as usize >= self.positions) {
-            return Err(Error::ContextLength { requested: p as usize + 1, maximum: self.positions });
-        }
         let sequences = batch.seqs.len().next_power_of_two();
         let int = |n: usize| self.model.device.allocate(4 * n as u64, 0);
         Ok(Feed {
@@ -279,6 +282,10 @@ impl Trainer {
         {
             return Err(Error::TokenId { id: i64::from(id), vocab_size });
         }
+        let longest = batch.positions.iter().max().map_or(0, |&p| (i64::from(p) + 1).max(0) as usize);
+        if longest > self.positions {
+            return Err(Error::ContextLength { requested: longest, maximum: self.positions });
+        }
         let device = &self.model.device;
         let put =
             |buffer: &Buffer, data: &[i32]| device.upload(STREAM, buffer, 0, bytemuck::cast_slice(data));
@@ -290,27 +297,24 @@ impl Trainer {
         Ok(put(&feed.seqs, &seqs)?)
     }
 
-    fn prepare(&mut self, batch: &Batch, more: bool, batches: usize) -> Result<()> {
-        let fits = |f: &Feed| f.tokens == batch.ids.len() && f.sequences >= batch.seqs.len();
-        if !self.passes.as_ref().is_some_and(|p| fits(&p.feed)) {
+    /// The pass for one of `batches` microbatches like `batch`, fed with it.
+    fn prepare(&mut self, batch: &Batch, batches: usize) -> Result<&Pass> {
+        let fits = |p: &Pass| p.batches == batches && p.feed.fits(batch);
+        if !self.pass.as_ref().is_some_and(fits) {
             // The old temporaries go before the new ones come.
-            self.passes = None;
+            self.pass = None;
             let feed = self.feed(batch)?;
-            let first = self.record(&feed, false, batches)?;
-            self.passes = Some(Passes { feed, first, more: None });
+            let recording = self.record(&feed, batches)?;
+            self.pass = Some(Pass { feed, batches, recording });
         }
-        let passes = self.passes.as_ref().expect("just prepared");
-        if more && passes.more.is_none() {
-            let recording = self.record(&passes.feed, true, batches)?;
-            if let Some(p) = &mut self.passes {
-                p.more = Some(recording);
-            }
-        }
-        Ok(())
+        let pass = self.pass.as_ref().expect("just prepared");
+        self.fill(&pass.feed, batch)?;
+        Ok(pass)
     }
 
     /// Forward and backward pass over a feed.
-    fn record(&self, feed: &Feed, accumulate: bool, batches: usize) -> Result<Recording> {
+    fn record(&self, feed: &Feed, batches: usize) -> Result<Recording> {
+        let accumulate = batches > 1;
         let mut tape = Tape::new();
         let table = &self.model.table;
         let mut vars: Vec<Var> = Vec::new();
@@ -376,6 +380,15 @@ impl Trainer {
         }
         Ok(())
     }
+}
+
+/// Sets all gradients to zero.
+fn clear_graph(model: &Model, gradients: &ParameterSet) -> Graph {
+    let mut g = Graph::new();
+    for (i, _) in model.table.list.iter().enumerate().filter(|(_, p)| p.trainable()) {
+        g.push(Op::fill(0.0, gradients.tensor(i)));
+    }
+    g
 }
 
 /// The norm of all gradients, and the factor that clips it, into `out [2]`.

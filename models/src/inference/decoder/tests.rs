@@ -1,0 +1,116 @@
+//! The cache against a pass over everything, in f64 on the reference device.
+
+use super::*;
+use crate::config::{ModelConfig, ModelType, QkNorm};
+use halite_hal::reference::ReferenceDevice;
+use std::sync::Arc;
+
+fn config() -> ModelConfig {
+    let mut c = ModelConfig::tiny();
+    c.model_type = ModelType::Halite;
+    (c.vocab_size, c.hidden_size, c.num_hidden_layers) = (23, 8, 3);
+    (c.num_attention_heads, c.num_key_value_heads, c.head_dim) = (6, 2, 4);
+    (c.rope.rotary_dim, c.max_position_embeddings, c.initializer_range) = (2, 32, 0.5);
+    c.qk_norm = QkNorm::PerHead;
+    let moe = c.moe.as_mut().expect("tiny has experts");
+    (moe.num_experts, moe.moe_intermediate_size) = (5, 6);
+    c
+}
+
+fn model(config: ModelConfig) -> (Arc<ReferenceDevice>, Model) {
+    let device = Arc::new(ReferenceDevice::new());
+    let model = Model::new(device.clone(), config, 4).unwrap();
+    (device, model)
+}
+
+/// What [`Decoder::feed`] does, with logits that aren't rounded.
+fn feed(device: &ReferenceDevice, decoder: &mut Decoder<'_>, tokens: &[u32], want: Want) -> Vec<f64> {
+    let pass = decoder.prepare(tokens.len(), want).unwrap();
+    decoder.run(&pass, tokens).unwrap();
+    decoder.length += tokens.len();
+    let elems = pass.logits.bytes() as usize / 4;
+    device.read_f64(&TensorRef::new(&pass.logits, DType::F32, &[elems])).unwrap()
+}
+
+fn assert_near(got: &[f64], want: &[f64], what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let size = want.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+    let far = got.iter().zip(want).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+    assert!(far <= 1e-12 * size && size > 0.1, "{what}: {far:e} of {size}");
+}
+
+fn tokens() -> Vec<u32> {
+    (0..17).map(|i| i * i * 7 % 23).collect()
+}
+
+#[test]
+fn pieces_and_single_tokens_give_the_logits_of_one_pass() {
+    for window in [None, Some(1), Some(5)] {
+        let (device, model) = model(ModelConfig { sliding_window: window, ..config() });
+        let tokens = tokens();
+        let whole = feed(&device, &mut Decoder::new(&model, 17).unwrap(), &tokens, Want::All);
+        for sizes in [vec![17], vec![16, 1], vec![3, 1, 7, 6], vec![1; 17]] {
+            let mut decoder = Decoder::new(&model, 20).unwrap();
+            let (mut all, mut at) = (Vec::new(), 0);
+            for size in sizes {
+                all.extend(feed(&device, &mut decoder, &tokens[at..at + size], Want::All));
+                at += size;
+            }
+            assert_near(&all, &whole, &format!("{window:?}"));
+        }
+        let mut decoder = Decoder::new(&model, 20).unwrap();
+        let last = feed(&device, &mut decoder, &tokens, Want::Last);
+        assert_near(&last, &whole[16 * 23..], "the last alone");
+    }
+}
+
+#[test]
+fn a_truncated_sequence_goes_on_as_if_nothing_had_been_there() {
+    let (_, model) = model(config());
+    let tokens = tokens();
+    let whole = Decoder::new(&model, 17).unwrap().feed(&tokens, Want::Last).unwrap();
+    let mut decoder = Decoder::new(&model, 17).unwrap();
+    decoder.feed(&tokens[..5], Want::Last).unwrap();
+    for id in [1, 2, 3] {
+        decoder.feed(&[id], Want::Last).unwrap();
+    }
+    decoder.truncate(5);
+    decoder.truncate(9);
+    assert_eq!(decoder.length(), 5);
+    assert_eq!(decoder.feed(&tokens[5..], Want::Last).unwrap(), whole);
+}
+
+#[test]
+fn what_is_wanted_may_change_from_token_to_token() {
+    let (_, model) = model(config());
+    let mut decoder = Decoder::new(&model, 8).unwrap();
+    for (i, want) in [Want::Last, Want::Routing, Want::All, Want::Routing].into_iter().enumerate() {
+        let fed = decoder.feed(&[i as u32], want).unwrap();
+        assert_eq!(fed.logits.len(), 23);
+        let layers = if want == Want::Routing { 3 } else { 0 };
+        assert_eq!(fed.experts.len(), layers);
+        assert!(fed.experts.iter().all(|e| e.len() == 2 && e[0] != e[1]));
+    }
+    let fed = decoder.feed(&[1, 2, 3], Want::Routing).unwrap();
+    assert_eq!((fed.logits.len(), fed.experts[2].len()), (3 * 23, 6));
+}
+
+#[test]
+fn refused_tokens_leave_the_sequence_as_it_was() {
+    let (_, model) = model(config());
+    let tokens = tokens();
+    let want = Decoder::new(&model, 8).unwrap().feed(&tokens[..4], Want::Last).unwrap();
+    let mut decoder = Decoder::new(&model, 5).unwrap();
+    decoder.feed(&tokens[..3], Want::Last).unwrap();
+    assert!(matches!(decoder.feed(&[], Want::Last), Err(Error::EmptyPrompt)));
+    assert!(matches!(decoder.feed(&[3, 23], Want::Last), Err(Error::TokenId { id: 23, vocab_size: 23 })));
+    let full = decoder.feed(&[1, 2, 3], Want::Last).unwrap_err();
+    assert!(matches!(full, Error::ContextLength { requested: 6, maximum: 5 }), "{full}");
+    assert_eq!(decoder.length(), 3);
+    assert_eq!(decoder.feed(&tokens[3..4], Want::Last).unwrap(), want);
+    decoder.feed(&[0], Want::Last).unwrap();
+    assert!(matches!(decoder.feed(&[0], Want::Last), Err(Error::ContextLength { requested: 6, .. })));
+    for capacity in [0, 33] {
+        assert!(matches!(Decoder::new(&model, capacity), Err(Error::ContextLength { maximum: 32, .. })));
+    }
+}
