@@ -1,1 +1,162 @@
+//! Checks any device against the reference.
+//!
+//! [`run`] tries every op of the catalogue, and what a device does beside ops, on generated cases: each
+//! dtype and flag, odd, empty and long shapes, strided and offset views, in place where that is allowed.
+//! It compares every element with the f64 [reference](crate::reference), within a tolerance derived from
+//! the formula and the data (see `conformance/bound.rs`), and every byte outside the outputs with what it
+//! was. The cases depend on nothing but the seed.
 
+mod bound;
+mod case;
+mod cases;
+mod check;
+mod custom;
+mod data;
+mod runtime;
+
+use crate::{CustomOp, Device, OpKind};
+use case::Cases;
+use check::Outcome;
+use data::Data;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// Seed of the data.
+    pub seed: u64,
+    /// Only the op, or group of cases, of this name.
+    pub op: Option<String>,
+    /// `(i, n)`: only every `n`th case of each op, from the `i`th on, so that `n` runs cover everything.
+    pub slice: Option<(usize, usize)>,
+}
+
+/// What a run found.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The device's selector.
+    pub selector: String,
+    /// The profile that restricts the device, if any.
+    pub profile: Option<String>,
+    /// For each op, in the order of the catalogue, what was found; then the groups `device.…`.
+    pub ops: Vec<OpReport>,
+}
+
+impl Report {
+    /// Whether nothing failed. Unsupported ops don't count.
+    pub fn passed(&self) -> bool {
+        self.ops.iter().all(|op| op.failed == 0)
+    }
+}
+
+/// What was found of one op.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct OpReport {
+    /// The op's name, or `device.…` for what isn't an op.
+    pub op: String,
+    /// Cases that were run.
+    pub cases: usize,
+    /// Cases within tolerance.
+    pub passed: usize,
+    /// Cases outside of it, or with an error.
+    pub failed: usize,
+    /// Cases that the device says it can't do.
+    pub unsupported: usize,
+    /// Cases, of those that passed, that the device composed of other ops.
+    pub composed: usize,
+    /// The largest part of its bound that an element used beyond the one rounding to its dtype, 0 to 1, over
+    /// the cases that passed.
+    pub worst_tolerance_fraction: f64,
+    /// What failed.
+    pub failures: Vec<Failure>,
+    /// Why cases were unsupported, each reason once.
+    pub unsupported_reasons: Vec<String>,
+}
+
+/// A case that failed.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The case: what it tries, layouts and memory styles.
+    pub case: String,
+    /// What was wrong.
+    pub message: String,
+}
+
+impl OpReport {
+    fn new(op: &str) -> Self {
+        OpReport { op: op.into(), ..Self::default() }
+    }
+
+    fn note(&mut self, case: &str, outcome: Outcome) {
+        self.cases += 1;
+        match outcome {
+            Outcome::Passed { composed, fraction } => {
+                self.passed += 1;
+                self.composed += usize::from(composed);
+                self.worst_tolerance_fraction = self.worst_tolerance_fraction.max(fraction);
+            }
+            Outcome::Failed(message) => {
+                self.failed += 1;
+                self.failures.push(Failure { case: case.into(), message });
+            }
+            Outcome::Unsupported(reason) => {
+                self.unsupported += 1;
+                if !self.unsupported_reasons.contains(&reason) {
+                    self.unsupported_reasons.push(reason);
+                }
+            }
+        }
+    }
+}
+
+/// Runs the suite on a device.
+pub fn run(device: &dyn Device, options: &Options) -> Report {
+    run_with(device, options, |_| {})
+}
+
+/// Runs the suite and shows each op's report as soon as it is there.
+pub fn run_with(device: &dyn Device, options: &Options, mut progress: impl FnMut(&OpReport)) -> Report {
+    let info = device.info();
+    let mut report =
+        Report { selector: info.selector.clone(), profile: info.profile.clone(), ops: Vec::new() };
+    let wanted = |name: &str| options.op.as_ref().is_none_or(|op| op == name);
+    for name in OpKind::NAMES.into_iter().filter(|n| wanted(n)) {
+        let mut cases = Cases::new(Data::new(options.seed, name));
+        cases::generate(name, &mut cases);
+        report.ops.push(run_cases(device, options, name, cases));
+        progress(&report.ops[report.ops.len() - 1]);
+    }
+    for (name, group) in runtime::GROUPS.iter().filter(|(n, _)| wanted(n)) {
+        let mut found = OpReport::new(name);
+        for (case, check) in group.iter() {
+            found.note(case, check(device, options.seed));
+        }
+        report.ops.push(found);
+        progress(&report.ops[report.ops.len() - 1]);
+    }
+    report
+}
+
+/// Runs the cases that a custom op names for itself.
+pub fn run_custom(device: &dyn Device, op: &Arc<dyn CustomOp>, options: &Options) -> OpReport {
+    let cases = custom::cases(op, Data::new(options.seed, op.name()));
+    run_cases(device, options, op.name(), cases)
+}
+
+fn run_cases(device: &dyn Device, options: &Options, name: &str, cases: Cases) -> OpReport {
+    let Cases { mut data, list } = cases;
+    let mut report = OpReport::new(name);
+    let (first, step) = options.slice.map_or((0, 1), |(i, n)| (i % n.max(1), n.max(1)));
+    for case in list.iter().skip(first).step_by(step) {
+        report.note(&case.name, check::run(device, case, &mut data));
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! Matrix products.
+
+use super::{TRIPLES, broadcast, expert_offsets};
+use crate::conformance::case::{Cases, Value};
+use crate::reference::Array;
+use crate::{DType, DType::*, OpKind, Shape};
+
+pub fn matmul(c: &mut Cases) {
+    for [da, db, dc] in TRIPLES {
+        for (accumulate, bias) in [(false, false), (true, false), (false, true), (true, true)] {
+            let kind = OpKind::Matmul { accumulate, bias };
+            let mut x: Vec<Value> =
+                vec![c.data.normal(da, &[5, 19], 1.0).into(), c.data.normal(db, &[19, 7], 1.0).into()];
+            if bias {
+                x.push(c.data.normal(db, &[7], 1.0).into());
+            }
+            let y = c.out(dc, &[5, 7]);
+            c.all(&format!("accumulate {accumulate}"), kind, x, vec![y]);
+        }
+    }
+    let plain = OpKind::Matmul { accumulate: false, bias: false };
+    for (m, k, n) in [
+        (1, 1, 1),
+        (1, 64, 48),
+        (3, 5, 7),
+        (17, 33, 9),
+        (64, 64, 64),
+        (2, 0, 3),
+        (0, 4, 3),
+        (2, 3, 0),
+        (1, 1000, 1),
+        (65, 129, 67),
+        (2, 4096, 8),
+        (130, 2, 130),
+        (4, 7, 1),
+    ] {
+        for dtype in DType::FLOATS {
+            let x =
+                vec![c.data.normal(dtype, &[m, k], 1.0).into(), c.data.normal(dtype, &[k, n], 1.0).into()];
+            let y = c.out(dtype, &[m, n]);
+            c.add("", plain.clone(), x, vec![y]);
+        }
+        for bias in [false, true] {
+            let mut x: Vec<Value> =
+                vec![c.data.normal(F32, &[m, k], 100.0).into(), c.data.normal(F32, &[k, n], 1.0).into()];
+            if bias {
+                x.push(c.data.normal(F32, &[n], 1.0).into());
+            }
+            let y = c.out(F32, &[m, n]);
+            c.add("accumulate", OpKind::Matmul { accumulate: true, bias }, x, vec![y]);
+        }
+    }
+    for (b, m, k, n) in [(3, 4, 5, 6), (1, 2, 3, 4), (0, 2, 3, 4), (2, 33, 17, 31)] {
+        for dtype in [F32, BF16] {
+            let (a, w) = (c.data.normal(dtype, &[b, m, k], 1.0), c.data.normal(dtype, &[b, k, n], 1.0));
+            let y = c.out(F32, &[b, m, n]);
+            c.all("batch", plain.clone(), vec![a.into(), w.into()], vec![y]);
+            let (a, w) = (c.data.normal(dtype, &[b, m, k], 1.0), c.data.normal(dtype, &[1, k, n], 1.0));
+            let y = c.out(dtype, &[b, m, n]);
+            let shared = broadcast(w, &[b, k, n]);
+            c.all("batch with one b", plain.clone(), vec![a.into(), shared], vec![y]);
+        }
+    }
+    for block in [Q8_0, Q4_0] {
+        for (da, dc) in [(F32, F32), (BF16, BF16), (F16, F32)] {
+            for (m, k, n) in [(3, 64, 32), (1, 96, 64), (33, 32, 96)] {
+                let a = c.data.normal(da, &[m, k], 1.0).into();
+                let y = c.out(dc, &[m, n]);
+                let b = Value::Blocks(block, Shape::new(&[k, n]));
+                c.all("blocks", plain.clone(), vec![a, b], vec![y]);
+            }
+        }
+        let a = c.data.normal(F32, &[2, 3, 32], 1.0).into();
+        let bias = c.data.normal(F32, &[64], 1.0).into();
+        let y = c.out(F32, &[2, 3, 64]);
+        let x = vec![a, Value::Blocks(block, Shape::new(&[2, 32, 64])), bias];
+        c.all("batch of blocks", OpKind::Matmul { accumulate: true, bias: true }, x, vec![y]);
+    }
+    // The sum cancels: only an accumulation in f32 gets near.
+    let n = 512;
+    let data: Vec<f64> =
+        (0..n).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 } * (1.0 + (i / 2) as f64 / 128.0)).collect();
+    for dtype in DType::FLOATS {
+        let a = Array::new(dtype, &[1, n], data.clone()).rounded().into();
+        let b = Array::full(dtype, &[n, 3], 1.0).into();
+        let y = c.out(F32, &[1, 3]);
+        c.add("cancelling", plain.clone(), vec![a, b], vec![y]);
+    }
+}
+
+pub fn grouped(c: &mut Cases) {
+    let add = |c: &mut Cases, [da, db, dc]: [DType; 3], (rows, k, n): (usize, usize, usize), all: bool| {
+        for (i, (name, offsets)) in expert_offsets(rows).into_iter().enumerate() {
+            let (accumulate, bias) = (i % 2 == 1, (i + rows) % 3 == 0);
+            let kind = OpKind::GroupedMatmul { accumulate, bias };
+            let b = match db {
+                d if d.is_block() => Value::Blocks(d, Shape::new(&[4, k, n])),
+                d => c.data.normal(d, &[4, k, n], 1.0).into(),
+            };
+            let mut x = vec![c.data.normal(da, &[rows, k], 1.0).into(), b, offsets];
+            if bias {
+                x.push(c.data.normal(if db.is_block() { F32 } else { db }, &[4, n], 1.0).into());
+            }
+            let y = vec![c.out(dc, &[rows, n])];
+            if all {
+                c.all(name, kind, x, y);
+            } else {
+                c.add(name, kind, x, y);
+            }
+        }
+    };
+    for dtypes in TRIPLES {
+        add(c, dtypes, (13, 9, 7), true);
+        add(c, dtypes, (40, 33, 18), false);
+    }
+    for (rows, k, n) in [(1, 1, 1), (0, 3, 4), (3, 0, 4), (5, 4, 0), (129, 64, 65)] {
+        add(c, [F32; 3], (rows, k, n), false);
+        add(c, [BF16; 3], (rows, k, n), false);
+    }
+    for block in [Q8_0, Q4_0] {
+        add(c, [F32, block, F32], (12, 64, 32), true);
+        add(c, [BF16, block, BF16], (9, 32, 96), false);
+    }
+}
+
+pub fn grouped_weight(c: &mut Cases) {
+    let add = |c: &mut Cases, [da, db, dc]: [DType; 3], (rows, m, n): (usize, usize, usize), all: bool| {
+        for (i, (name, offsets)) in expert_offsets(rows).into_iter().enumerate() {
+            let kind = OpKind::GroupedMatmulWeight { accumulate: (i + rows) % 2 == 1 };
+            let x = vec![
+                c.data.normal(da, &[rows, m], 1.0).into(),
+                c.data.normal(db, &[rows, n], 1.0).into(),
+                offsets,
+            ];
+            let y = vec![c.out(dc, &[4, m, n])];
+            if all {
+                c.all(name, kind, x, y);
+            } else {
+                c.add(name, kind, x, y);
+            }
+        }
+    };
+    for dtypes in TRIPLES {
+        add(c, dtypes, (13, 9, 7), true);
+        add(c, dtypes, (40, 33, 18), false);
+    }
+    for (rows, m, n) in [(1, 1, 1), (0, 3, 4), (3, 0, 4), (5, 4, 0), (130, 65, 64)] {
+        add(c, [F32; 3], (rows, m, n), false);
+        add(c, [BF16, BF16, F32], (rows, m, n), false);
+    }
+}

@@ -1,0 +1,57 @@
+//! Embedding and scatter.
+
+use crate::conformance::case::{Cases, Value};
+use crate::conformance::data::ints;
+use crate::reference::Array;
+use crate::{DType, DType::*, OpKind, Shape};
+
+pub fn embedding(c: &mut Cases) {
+    let index = || ints(&[7], &[3, 0, 10, -1, 11, i64::from(i32::MIN), i64::from(i32::MAX)]);
+    for from in [F32, F16, BF16, Q8_0, Q4_0] {
+        for to in DType::FLOATS {
+            let table: Value = match from {
+                d if d.is_block() => Value::Blocks(d, Shape::new(&[11, 96])),
+                d => c.data.normal(d, &[11, 19], 1.0).into(),
+            };
+            let y = c.out(to, &[7, table.shape()[1]]);
+            c.all("embedding", OpKind::Embedding, vec![table, index().into()], vec![y]);
+        }
+    }
+    for (rows, width, n) in [(1, 1, 1), (5, 3, 0), (5, 0, 4), (300, 64, 129), (2, 4096, 3), (32_000, 5, 17)] {
+        let table = c.data.normal(BF16, &[rows, width], 1.0).into();
+        let index = c.data.indices(&[n], rows).into();
+        let y = c.out(BF16, &[n, width]);
+        c.add("embedding", OpKind::Embedding, vec![table, index], vec![y]);
+    }
+    let y = c.out(F32, &[2, 5]);
+    let empty = Array::full(F32, &[0, 5], 0.0).into();
+    c.add("embedding of no rows", OpKind::Embedding, vec![empty, ints(&[2], &[0, 1]).into()], vec![y]);
+}
+
+pub fn scatter(c: &mut Cases) {
+    for [from, _, to] in super::TRIPLES {
+        let x: Value = c.data.normal(from, &[6, 9], 1.0).into();
+        let distinct = ints(&[6], &[4, 0, -1, 7, 2, i64::from(i32::MAX)]);
+        let y = c.out(to, &[5, 9]);
+        c.all("scatter", OpKind::Scatter { accumulate: false }, vec![x.clone(), distinct.into()], vec![y]);
+        let shared = ints(&[6], &[4, 0, 4, 5, 4, -3]);
+        let y = c.out(to, &[5, 9]);
+        c.all("scatter accumulate", OpKind::Scatter { accumulate: true }, vec![x, shared.into()], vec![y]);
+    }
+    for (n, rows, width) in [(1, 1, 1), (0, 3, 4), (3, 0, 4), (4, 4, 0), (129, 300, 33), (3, 7, 4099)] {
+        for accumulate in [false, true] {
+            let x = c.data.normal(F32, &[n, width], 1.0).into();
+            let order: Vec<i64> = c.data.shuffled(rows.max(n)).iter().map(|&i| i as i64).collect();
+            let y = c.out(F32, &[rows, width]);
+            let index = ints(&[n], &order[..n]).into();
+            c.add("scatter", OpKind::Scatter { accumulate }, vec![x, index], vec![y]);
+        }
+    }
+    // An embedding's gradient: many tokens, few rows.
+    for to in [F32, BF16] {
+        let x = c.data.normal(BF16, &[500, 8], 1.0).into();
+        let index = c.data.indices(&[500], 3).into();
+        let y = c.out(to, &[9, 8]);
+        c.add("scatter accumulate many", OpKind::Scatter { accumulate: true }, vec![x, index], vec![y]);
+    }
+}

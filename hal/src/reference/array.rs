@@ -1,0 +1,224 @@
+//! Dense arrays of the reference, rounding to a dtype, and the bytes of each dtype.
+
+use crate::{DType, Shape};
+use half::{bf16, f16};
+
+/// A dense row-major array of any dtype, held in f64 (which holds every value of every type exactly).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Array<T = f64> {
+    /// The type that the values are rounded to when they are stored.
+    pub dtype: DType,
+    /// Extent of each axis.
+    pub shape: Shape,
+    /// The values.
+    pub data: Vec<T>,
+}
+
+impl<T: Copy> Array<T> {
+    /// From the parts.
+    ///
+    /// # Panics
+    /// When there are not as many values as the shape says.
+    pub fn new(dtype: DType, shape: &[usize], data: Vec<T>) -> Self {
+        let shape = Shape::new(shape);
+        assert_eq!(shape.elems(), data.len(), "values of shape {shape:?}");
+        Array { dtype, shape, data }
+    }
+
+    /// Every element the same.
+    pub fn full(dtype: DType, shape: &[usize], value: T) -> Self {
+        Self::new(dtype, shape, vec![value; shape.iter().product()])
+    }
+
+    /// Extent of the last axis; 1 without axes.
+    pub(super) fn width(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// Number of rows when all axes but the last are taken as one.
+    pub(super) fn rows(&self) -> usize {
+        self.shape[..self.shape.len().saturating_sub(1)].iter().product()
+    }
+
+    /// Row `r` when all axes but the last are taken as one.
+    pub(super) fn row(&self, r: usize) -> &[T] {
+        let n = self.width();
+        &self.data[r * n..(r + 1) * n]
+    }
+
+    /// Row `r`, mutable.
+    pub(super) fn row_mut(&mut self, r: usize) -> &mut [T] {
+        let n = self.width();
+        &mut self.data[r * n..(r + 1) * n]
+    }
+}
+
+impl Array {
+    /// The same with every value rounded to the array's dtype.
+    pub fn rounded(mut self) -> Self {
+        self.data.iter_mut().for_each(|x| *x = round(self.dtype, *x));
+        self
+    }
+
+    /// Reads contiguous bytes of a dtype, block types included.
+    ///
+    /// # Panics
+    /// When the bytes are not as many as the shape needs.
+    pub fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Self {
+        assert_eq!(dtype.bytes(shape), Some(bytes.len() as u64), "bytes of {dtype} {shape:?}");
+        let n = shape.iter().product();
+        Array::new(dtype, shape, (0..n).map(|i| decode(dtype, bytes, i)).collect())
+    }
+
+    /// The values rounded to the dtype, as contiguous bytes.
+    ///
+    /// # Panics
+    /// For block types, which are only read.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.data.len() * self.dtype.block_bytes()];
+        for (i, &x) in self.data.iter().enumerate() {
+            encode(self.dtype, &mut bytes, i, x);
+        }
+        bytes
+    }
+}
+
+/// The value of `dtype` that stands for `x`: for floats the nearest, ties to even, subnormals included,
+/// infinite beyond the largest; for integers `x` truncated and saturated, 0 for NaN. Block types keep `x`.
+pub fn round(dtype: DType, x: f64) -> f64 {
+    match dtype {
+        DType::F32 => f64::from(x as f32),
+        DType::F16 => round_binary(x, 10, -14, 65504.0),
+        DType::BF16 => round_binary(x, 7, -126, f64::from(bf16::MAX)),
+        DType::I32 => f64::from(x as i32),
+        DType::U32 => f64::from(x as u32),
+        DType::U8 => f64::from(x as u8),
+        DType::I8 => f64::from(x as i8),
+        DType::Q8_0 | DType::Q4_0 => x,
+    }
+}
+
+/// To a binary format in one rounding (by way of f32 there would be two).
+fn round_binary(x: f64, mantissa_bits: i32, min_exponent: i32, max: f64) -> f64 {
+    if x == 0.0 || !x.is_finite() {
+        return x;
+    }
+    let exponent = ((x.to_bits() >> 52) & 0x7ff) as i32 - 1023;
+    let step = 2f64.powi(exponent.max(min_exponent) - mantissa_bits);
+    let y = (x / step).round_ties_even() * step;
+    if y.abs() > max { f64::INFINITY.copysign(x) } else { y }
+}
+
+fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("N bytes")
+}
+
+/// Element `i` of memory that starts with `bytes`.
+pub(crate) fn decode(dtype: DType, bytes: &[u8], i: usize) -> f64 {
+    match dtype {
+        DType::F32 => f64::from(f32::from_le_bytes(bytes_at(bytes, 4 * i))),
+        DType::F16 => f16::from_le_bytes(bytes_at(bytes, 2 * i)).to_f64(),
+        DType::BF16 => bf16::from_le_bytes(bytes_at(bytes, 2 * i)).to_f64(),
+        DType::I32 => f64::from(i32::from_le_bytes(bytes_at(bytes, 4 * i))),
+        DType::U32 => f64::from(u32::from_le_bytes(bytes_at(bytes, 4 * i))),
+        DType::U8 => f64::from(bytes[i]),
+        DType::I8 => f64::from(bytes[i] as i8),
+        DType::Q8_0 => {
+            let block = &bytes[i / 32 * 34..][..34];
+            f16::from_le_bytes(bytes_at(block, 0)).to_f64() * f64::from(block[2 + i % 32] as i8)
+        }
+        DType::Q4_0 => {
+            let block = &bytes[i / 32 * 18..][..18];
+            let byte = block[2 + i % 16];
+            let nibble = if i % 32 < 16 { byte & 15 } else { byte >> 4 };
+            f16::from_le_bytes(bytes_at(block, 0)).to_f64() * (f64::from(nibble) - 8.0)
+        }
+    }
+}
+
+/// Rounds `x` to `dtype` and writes it as element `i`.
+pub(crate) fn encode(dtype: DType, bytes: &mut [u8], i: usize, x: f64) {
+    let x = round(dtype, x);
+    let mut put = |b: &[u8]| bytes[i * b.len()..(i + 1) * b.len()].copy_from_slice(b);
+    match dtype {
+        DType::F32 => put(&(x as f32).to_le_bytes()),
+        DType::F16 => put(&f16::from_f64(x).to_le_bytes()),
+        DType::BF16 => put(&bf16::from_f64(x).to_le_bytes()),
+        DType::I32 => put(&(x as i32).to_le_bytes()),
+        DType::U32 => put(&(x as u32).to_le_bytes()),
+        DType::U8 => put(&[x as u8]),
+        DType::I8 => put(&[x as i8 as u8]),
+        DType::Q8_0 | DType::Q4_0 => panic!("{dtype} is only read"),
+    }
+}
+
+/// Calls `f` with the element offset of each element of a strided view, in row-major order.
+pub(crate) fn for_each_offset(shape: &[usize], strides: &[usize], offset: usize, f: &mut impl FnMut(usize)) {
+    match (shape, strides) {
+        ([n, shape @ ..], [stride, strides @ ..]) => {
+            for i in 0..*n {
+                for_each_offset(shape, strides, offset + i * stride, f);
+            }
+        }
+        _ => f(offset),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_survives_and_midpoints_go_to_even() {
+        for bits in 0..0x7c00u16 {
+            let (a, b) = (f16::from_bits(bits).to_f64(), f16::from_bits(bits + 1).to_f64());
+            assert_eq!(round(DType::F16, a), a);
+            if bits + 1 < 0x7c00 {
+                let even = if bits % 2 == 0 { a } else { b };
+                let middle = (a + b) / 2.0;
+                assert_eq!(round(DType::F16, middle), even, "{bits:#x}");
+                // Too near the middle for a detour through f32.
+                assert_eq!(round(DType::F16, middle * (1.0 + 1e-14)), b, "{bits:#x}");
+                assert_eq!(round(DType::F16, -middle * (1.0 - 1e-14)), -a, "{bits:#x}");
+            }
+        }
+        assert_eq!(round(DType::F16, 65519.9), 65504.0);
+        assert_eq!(round(DType::F16, 65520.0), f64::INFINITY);
+        for bits in (0..0x7f7fu16).step_by(7) {
+            let (a, b) = (bf16::from_bits(bits).to_f64(), bf16::from_bits(bits + 1).to_f64());
+            assert_eq!(round(DType::BF16, a), a);
+            assert_eq!(round(DType::BF16, (a + b) / 2.0 * (1.0 + 1e-14)), b);
+        }
+    }
+
+    #[test]
+    fn integers_saturate() {
+        assert_eq!(round(DType::I8, -1000.0), -128.0);
+        assert_eq!(round(DType::U32, -1.0), 0.0);
+        assert_eq!(round(DType::I32, 2.9), 2.0);
+        assert_eq!(round(DType::I32, f64::NAN), 0.0);
+    }
+
+    #[test]
+    fn blocks_decode() {
+        let mut q8 = vec![0; 34];
+        q8[..2].copy_from_slice(&f16::from_f64(0.5).to_le_bytes());
+        (q8[2], q8[33]) = (3, 0x80);
+        let a = Array::from_bytes(DType::Q8_0, &[32], &q8);
+        assert_eq!((a.data[0], a.data[1], a.data[31]), (1.5, 0.0, -64.0));
+        let mut q4 = vec![0x88; 18];
+        q4[..2].copy_from_slice(&f16::from_f64(2.0).to_le_bytes());
+        q4[3] = 0x2f;
+        let a = Array::from_bytes(DType::Q4_0, &[32], &q4);
+        assert_eq!((a.data[0], a.data[1], a.data[17]), (0.0, 14.0, -12.0));
+    }
+
+    #[test]
+    fn bytes_round_trip() {
+        for dtype in DType::ALL.into_iter().filter(|d| !d.is_block()) {
+            let a = Array::new(dtype, &[2, 2], vec![0.0, 1.0, 7.0, 100.0]);
+            assert_eq!(Array::from_bytes(dtype, &[2, 2], &a.to_bytes()), a);
+        }
+    }
+}
