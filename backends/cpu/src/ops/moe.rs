@@ -3,19 +3,19 @@
 use crate::par;
 use crate::simd::math::{dot, fma};
 use crate::simd::simd;
-use crate::view::View;
+use crate::view::{Row, View};
 use halite_hal::{GroupScore, Router, ScoreFn};
 
 /// Added to the sum of the weights before it divides them.
-const NORM_EPS: f32 = 1e-20;
+const NORM_EPS: f64 = 1e-20;
 
-/// Turns a token's logits into scores.
-fn score(f: ScoreFn, x: &mut [f32]) {
+/// Turns a token's logits into scores. In f64, so that a choice between near equals is the reference's.
+fn score(f: ScoreFn, x: &mut [f64]) {
     match f {
         ScoreFn::Softmax => {
-            let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             x.iter_mut().for_each(|x| *x = (*x - max).exp());
-            let sum: f32 = x.iter().sum();
+            let sum: f64 = x.iter().sum();
             x.iter_mut().for_each(|x| *x /= sum);
         }
         _ => x.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
@@ -23,18 +23,18 @@ fn score(f: ScoreFn, x: &mut [f32]) {
 }
 
 /// The index of the largest of the allowed elements, the lowest among equals.
-fn best(x: &[f32], allowed: impl Fn(usize) -> bool) -> Option<usize> {
+fn best(x: &[f64], allowed: impl Fn(usize) -> bool) -> Option<usize> {
     (0..x.len()).filter(|&i| allowed(i)).reduce(|a, b| if x[b] > x[a] { b } else { a })
 }
 
 /// Marks the experts of the groups that may be chosen from.
-fn eligible(r: &Router, biased: &[f32], open: &mut [bool]) {
+fn eligible(r: &Router, biased: &[f64], open: &mut [bool]) {
     if r.top_groups == r.groups {
         return open.fill(true);
     }
     open.fill(false);
     let size = biased.len() / r.groups;
-    let score = |members: &[f32]| {
+    let score = |members: &[f64]| {
         let first = best(members, |_| true);
         let second = match r.group_score {
             GroupScore::SumTop2 => best(members, |i| Some(i) != first),
@@ -42,7 +42,7 @@ fn eligible(r: &Router, biased: &[f32], open: &mut [bool]) {
         };
         first.into_iter().chain(second).map(|i| members[i]).sum()
     };
-    let scores: Vec<f32> = biased.chunks_exact(size).map(score).collect();
+    let scores: Vec<f64> = biased.chunks_exact(size).map(score).collect();
     for _ in 0..r.top_groups {
         let g = best(&scores, |g| !open[g * size]).expect("no more groups are chosen than there are");
         open[g * size..(g + 1) * size].fill(true);
@@ -53,17 +53,18 @@ fn eligible(r: &Router, biased: &[f32], open: &mut [bool]) {
 /// As for [`super::run`], here and below.
 pub(super) unsafe fn router(r: Router, logits: &View, bias: Option<&View>, experts: &View, weights: &View) {
     let n = logits.cols();
+    // SAFETY: by the caller, for both.
+    let load =
+        |row: Row, out: &mut [f64]| out.iter_mut().enumerate().for_each(|(i, x)| *x = unsafe { row.get(i) });
     let mut biases = vec![0.0; n];
     if let Some(bias) = bias {
-        // SAFETY: by the caller.
-        unsafe { bias.row(0).load(&mut biases) };
+        load(bias.row(0), &mut biases);
     }
     par::ranges(logits.rows(), 16 * n, |tokens| {
         let (mut scores, mut biased) = (vec![0.0; n], vec![0.0; n]);
         let (mut open, mut chosen) = (vec![true; n], Vec::with_capacity(r.top_k));
         for t in tokens {
-            // SAFETY: by the caller.
-            unsafe { logits.row(t).load(&mut scores) };
+            load(logits.row(t), &mut scores);
             score(r.scores, &mut scores);
             for ((b, s), bias) in biased.iter_mut().zip(&scores).zip(&biases) {
                 *b = s + bias;
@@ -75,14 +76,14 @@ pub(super) unsafe fn router(r: Router, logits: &View, bias: Option<&View>, exper
                 open[e] = false;
                 chosen.push(e);
             }
-            let sum: f32 = chosen.iter().map(|&e| scores[e]).sum::<f32>() + NORM_EPS;
+            let sum = chosen.iter().map(|&e| scores[e]).sum::<f64>() + NORM_EPS;
             let (e_row, w_row) = (experts.row(t), weights.row(t));
             for (j, &e) in chosen.iter().enumerate() {
                 let w = if r.normalize { scores[e] / sum } else { scores[e] };
                 // SAFETY: by the caller; each row is written once.
                 unsafe {
                     e_row.set_int(j, e as i32);
-                    w_row.set(j, f64::from(w * r.scale.0));
+                    w_row.set(j, w * f64::from(r.scale.0));
                 }
             }
         }
@@ -97,33 +98,36 @@ pub(super) unsafe fn router_backward(r: Router, i: &[View], dlogits: &View) {
     par::ranges(logits.rows(), 16 * n, |tokens| {
         let (mut x, mut s, mut ds) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
         for t in tokens {
+            let row = logits.row(t);
             // SAFETY: by the caller.
-            unsafe { logits.row(t).load(&mut x) };
+            x.iter_mut().enumerate().for_each(|(i, x)| *x = unsafe { row.get(i) });
             s.copy_from_slice(&x);
             score(r.scores, &mut s);
             let (e_row, w_row) = (experts.row(t), dweights.row(t));
             let chosen = || {
                 (0..r.top_k).filter_map(|j| {
                     // SAFETY: by the caller.
-                    let (e, dw) = unsafe { (e_row.int(j), w_row.get(j) as f32) };
+                    let (e, dw) = unsafe { (e_row.int(j), w_row.get(j)) };
                     Some((usize::try_from(e).ok().filter(|&e| e < n)?, dw))
                 })
             };
-            let sum = chosen().map(|(e, _)| s[e]).sum::<f32>() + NORM_EPS;
-            let mean: f32 = chosen().map(|(e, dw)| dw * (s[e] / sum)).sum();
+            let sum = chosen().map(|(e, _)| s[e]).sum::<f64>() + NORM_EPS;
+            let mean: f64 = chosen().map(|(e, dw)| dw * (s[e] / sum)).sum();
+            let scale = f64::from(r.scale.0);
             ds.fill(0.0);
             for (e, dw) in chosen() {
-                ds[e] = r.scale.0 * if r.normalize { (dw - mean) / sum } else { dw };
+                ds[e] = scale * if r.normalize { (dw - mean) / sum } else { dw };
             }
-            let dot: f32 = chosen().map(|(e, _)| s[e] * ds[e]).sum();
+            let dot: f64 = chosen().map(|(e, _)| s[e] * ds[e]).sum();
+            let out = dlogits.row(t);
             for e in 0..n {
-                ds[e] = match r.scores {
+                let d = match r.scores {
                     ScoreFn::Softmax => s[e] * (ds[e] - dot),
                     _ => ds[e] * s[e] / (1.0 + x[e].exp()),
                 };
+                // SAFETY: by the caller; each row is written once.
+                unsafe { out.set(e, d) };
             }
-            // SAFETY: by the caller; each row is written once.
-            unsafe { dlogits.row(t).store(&ds) };
         }
     });
 }
