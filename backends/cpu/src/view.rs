@@ -83,6 +83,11 @@ impl View {
         self.part(offset, self.cols(), stride)
     }
 
+    /// Row `(i, j)` of a view of three axes.
+    pub(crate) fn row2(&self, i: usize, j: usize) -> Row {
+        self.part(i * self.strides[0] + j * self.strides[1], self.shape[2], self.strides[2])
+    }
+
     /// `len` elements, `stride` apart, from the element at distance `offset` from the first.
     pub(crate) fn part(&self, offset: usize, len: usize, stride: usize) -> Row {
         let block = self.dtype.block_elems();

@@ -91,14 +91,14 @@ pub(super) unsafe fn head_rows(
     head: usize,
     buffer: &mut [f32],
 ) -> (*const f32, usize) {
-    let (heads, d) = (x.shape[1], x.shape[2]);
+    let d = x.shape[2];
     if x.dense() {
         let offset = first * x.strides[0] + head * x.strides[1];
         return (x.ptr.wrapping_add(4 * offset).cast(), x.strides[0]);
     }
     for (r, out) in (first..first + rows).zip(buffer.chunks_exact_mut(d.max(1))) {
         // SAFETY: by the caller.
-        unsafe { x.row(r * heads + head).load(out) };
+        unsafe { x.row2(r, head).load(out) };
     }
     (buffer.as_ptr(), d)
 }
@@ -199,7 +199,7 @@ impl Operands {
     /// # Safety
     /// As for [`super::run`].
     unsafe fn block(&self, s: &Sequence, first: usize, head: usize) {
-        let (heads, d, dv) = (self.q.shape[1], self.q.shape[2], self.v.shape[2]);
+        let (d, dv) = (self.q.shape[2], self.v.shape[2]);
         let kv_head = head / self.group();
         let n = QUERIES.min(s.q_len - first);
         let lanes = n.next_multiple_of(LANES);
@@ -207,11 +207,10 @@ impl Operands {
         let sizes = [n * d, d * lanes, KEYS * lanes, n * dv, lanes, lanes, lanes, KEYS * d, KEYS * dv];
         par::with_scratch(sizes.iter().sum(), |scratch| {
             let [rows, qt, scores, sum, top, total, decay, k_buffer, v_buffer] = split(scratch, sizes);
-            let q_row = |i: usize| (s.q_start + first + i) * heads + head;
             // SAFETY: by the caller, throughout.
             unsafe {
                 for i in 0..n {
-                    self.q.row(q_row(i)).load(&mut rows[i * d..(i + 1) * d]);
+                    self.q.row2(s.q_start + first + i, head).load(&mut rows[i * d..(i + 1) * d]);
                 }
                 transpose_rows(rows, d, lanes, self.a.scale.0, qt);
                 sum.fill(0.0);
@@ -267,7 +266,7 @@ impl Operands {
     /// # Safety
     /// As for [`super::run`].
     unsafe fn finish(&self, token: usize, head: usize, sum: &mut [f32], top: f32, total: f32) {
-        let (o, lse) = (self.o.row(token * self.q.shape[1] + head), self.lse.row(token));
+        let (o, lse) = (self.o.row2(token, head), self.lse.row(token));
         // SAFETY: by the caller.
         unsafe {
             if total == 0.0 {
@@ -287,7 +286,7 @@ impl Operands {
     /// # Safety
     /// As for [`super::run`].
     unsafe fn decode(&self, seqs: &[Sequence]) {
-        let (heads, d, dv) = (self.q.shape[1], self.q.shape[2], self.v.shape[2]);
+        let (d, dv) = (self.q.shape[2], self.v.shape[2]);
         let (kv_heads, group) = (self.k.shape[1], self.group());
         // Of each query and head in a split: its top score, the total of its weights, its weighted sum.
         let width = dv + 2;
@@ -327,7 +326,7 @@ impl Operands {
                     for (n, result) in results.chunks_exact_mut(width).enumerate() {
                         let (i, head) = (n / group, kv_head * group + n % group);
                         let ([top, total], sum) = result.split_first_chunk_mut().expect("width is 2 + dv");
-                        self.q.row((s.q_start + i) * heads + head).load(q);
+                        self.q.row2(s.q_start + i, head).load(q);
                         let seen = s.visible(&self.a, i);
                         let (start, end) = (seen.start.max(keys.start), seen.end.min(keys.end));
                         *top = f32::NEG_INFINITY;

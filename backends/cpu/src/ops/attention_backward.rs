@@ -124,9 +124,8 @@ impl Operands {
                     }
                 }
                 for (i, row) in c.keys.clone().enumerate() {
-                    let row = row * kv_heads + kv_head;
-                    self.dk.row(row).store(&shared.dk[i * d..(i + 1) * d]);
-                    self.dv.row(row).store(&shared.dv[i * e..(i + 1) * e]);
+                    self.dk.row2(row, kv_head).store(&shared.dk[i * d..(i + 1) * d]);
+                    self.dv.row2(row, kv_head).store(&shared.dv[i * e..(i + 1) * e]);
                 }
             }
         });
@@ -159,7 +158,7 @@ impl Operands {
         shared: &mut Shared<'_>,
         scratch: &mut [f32],
     ) {
-        let (heads, d, e) = (self.q.shape[1], self.k.shape[2], self.v.shape[2]);
+        let (d, e) = (self.k.shape[2], self.v.shape[2]);
         let n = QUERIES.min(s.q_len - first);
         let lanes = n.next_multiple_of(LANES);
         let scale = self.a.scale.0;
@@ -170,11 +169,10 @@ impl Operands {
             lse.fill(0.0);
             delta.fill(0.0);
             for i in 0..n {
-                let row = token(i) * heads + head;
-                self.q.row(row).load(&mut q[i * d..(i + 1) * d]);
-                self.grad.row(row).load(&mut grad[i * e..(i + 1) * e]);
+                self.q.row2(token(i), head).load(&mut q[i * d..(i + 1) * d]);
+                self.grad.row2(token(i), head).load(&mut grad[i * e..(i + 1) * e]);
                 // `dq` serves as scratch here.
-                delta[i] = row_dot(&grad[i * e..(i + 1) * e], self.o.row(row).read(dq));
+                delta[i] = row_dot(&grad[i * e..(i + 1) * e], self.o.row2(token(i), head).read(dq));
                 lse[i] = self.lse.row(token(i)).get(head) as f32;
             }
             transpose_rows(q, d, lanes, scale, q_t);
@@ -242,7 +240,7 @@ impl Operands {
                 });
             }
             for i in 0..n {
-                self.dq.row(token(i) * heads + head).store(&dq[i * d..(i + 1) * d]);
+                self.dq.row2(token(i), head).store(&dq[i * d..(i + 1) * d]);
             }
         }
     }

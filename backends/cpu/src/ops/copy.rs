@@ -34,9 +34,14 @@ pub(super) unsafe fn iota(y: &View) {
 }
 
 pub(super) unsafe fn copy(x: &View, y: &View) {
-    if let Some((rows, cols)) = transposed(x, y) {
+    if let Some((x, y)) = transposed(x, y) {
         // SAFETY: by the caller.
-        return unsafe { transpose(&rows, &cols, y.dtype) };
+        return unsafe {
+            match y.dtype.block_bytes() {
+                4 => transpose::<u32>(&x, &y),
+                _ => transpose::<u16>(&x, &y),
+            }
+        };
     }
     let [x, y] = if x.dtype.is_block() { [*x, *y] } else { coalesce([x, y]) };
     tiles(x.rows(), x.cols(), 2, |row, start, len, scratch| {
@@ -67,41 +72,49 @@ unsafe fn copy_row(x: &Row, y: &Row, from: DType, to: DType, scratch: &mut [f32]
     }
 }
 
-/// For a copy of f32 or two-byte elements between memory whose dense axes differ: the two as views
-/// `[batch, dense in x, dense in y]`.
+/// For a copy of elements of 2 or 4 bytes between matrices of which one is dense in its first axis and the
+/// other in its second: the matrices, the one to read first.
 fn transposed(x: &View, y: &View) -> Option<(View, View)> {
     let same = x.dtype == y.dtype && matches!(x.dtype.block_bytes(), 2 | 4);
-    let [x, y] = coalesce([x, y]);
-    let (rank, dense) = (x.shape.len(), |s: &[usize]| s.iter().position(|&s| s == 1));
-    let (ax, ay) = (dense(&x.strides)?, dense(&y.strides)?);
-    if !same || rank != 2 || ax == ay {
+    let [mut x, mut y] = coalesce([x, y]);
+    if !same || x.shape.len() != 2 {
         return None;
     }
-    Some((x, y))
+    if x.strides[1] == 1 && y.strides[0] == 1 {
+        for v in [&mut x, &mut y] {
+            v.shape.dims_mut().swap(0, 1);
+            v.strides.dims_mut().swap(0, 1);
+        }
+    }
+    (x.strides[0] == 1 && y.strides[1] == 1).then_some((x, y))
 }
 
 /// # Safety
-/// As for [`super::run`]; the views are matrices of one plain type of 2 or 4 bytes.
-unsafe fn transpose(x: &View, y: &View, dtype: DType) {
-    // Squares that fit the first-level cache on both sides.
-    const SIDE: usize = 32;
+/// As for [`super::run`]; `T` has the size of the elements, `x` is dense in its first axis and `y` in its
+/// second.
+unsafe fn transpose<T: Copy + Default>(x: &View, y: &View) {
+    /// Squares that are turned in registers or the first-level cache.
+    const SIDE: usize = 16;
     let (m, n) = (x.shape[0], x.shape[1]);
-    let (across, size) = (n.div_ceil(SIDE), dtype.block_bytes());
-    par::ranges(m.div_ceil(SIDE) * across, SIDE * SIDE, |squares| {
+    let (x_stride, y_stride) = (x.strides[1], y.strides[0]);
+    let across = n.div_ceil(SIDE);
+    par::ranges(m.div_ceil(SIDE) * across, 2 * SIDE * SIDE, |squares| {
         for square in squares {
             let (i0, j0) = (square / across * SIDE, square % across * SIDE);
-            let (i1, j1) = (m.min(i0 + SIDE), n.min(j0 + SIDE));
-            for i in i0..i1 {
-                for j in j0..j1 {
-                    let from = x.ptr.wrapping_add((i * x.strides[0] + j * x.strides[1]) * size);
-                    let to = y.ptr.wrapping_add((i * y.strides[0] + j * y.strides[1]) * size);
-                    // SAFETY: by the caller; each element is written once.
-                    unsafe {
-                        match size {
-                            4 => to.cast::<u32>().write(from.cast::<u32>().read()),
-                            _ => to.cast::<u16>().write(from.cast::<u16>().read()),
-                        }
+            let (height, width) = (SIDE.min(m - i0), SIDE.min(n - j0));
+            let from = x.ptr.cast::<T>().wrapping_add(i0 + j0 * x_stride);
+            let to = y.ptr.cast::<T>().wrapping_add(i0 * y_stride + j0);
+            let mut turned = [[T::default(); SIDE]; SIDE];
+            // SAFETY: by the caller; each element is read and written inside the views, and written once.
+            unsafe {
+                for j in 0..width {
+                    let column = std::slice::from_raw_parts(from.add(j * x_stride), height);
+                    for (row, x) in turned.iter_mut().zip(column) {
+                        row[j] = *x;
                     }
+                }
+                for (i, row) in turned[..height].iter().enumerate() {
+                    std::ptr::copy_nonoverlapping(row.as_ptr(), to.add(i * y_stride), width);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Functions of the elements at one place.
 
 use crate::par;
-use crate::simd::math::{exp, fma, map, map2, sigmoid};
+use crate::simd::math::{exp, fma, map, map2, sigmoid, silu};
 use crate::simd::simd;
 use crate::view::{Row, View, coalesce};
 use halite_hal::{BinaryFn, DType, UnaryFn};
@@ -56,7 +56,7 @@ simd! {
             UnaryFn::Recip => map(x, y, |x| 1.0 / x),
             UnaryFn::Square => map(x, y, |x| x * x),
             UnaryFn::Sigmoid => map(x, y, sigmoid::<FMA>),
-            UnaryFn::Silu => map(x, y, |x| x * sigmoid::<FMA>(x)),
+            UnaryFn::Silu => map(x, y, silu::<FMA>),
             UnaryFn::Tanh => map(x, y, f32::tanh),
             UnaryFn::Relu => map(x, y, |x| if x < 0.0 { 0.0 } else { x }),
             UnaryFn::Affine { scale, shift } => map(x, y, |x| fma::<FMA>(scale.0, x, shift.0)),

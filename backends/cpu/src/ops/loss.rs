@@ -1,15 +1,15 @@
 //! Cross-entropy.
 
 use crate::par;
-use crate::simd::math::{exp, exp_shifted, map, max};
+use crate::simd::math::{exp, exp_sum, map, max};
 use crate::simd::simd;
 use crate::view::View;
 
 simd! {
-    /// ln Σ exp x; `e` is scratch.
-    fn log_sum_exp(x: &[f32], e: &mut [f32]) -> f32 {
+    /// ln Σ exp x.
+    fn log_sum_exp(x: &[f32]) -> f32 {
         let shift = max(x);
-        shift + exp_shifted::<FMA>(x, shift, e).ln()
+        shift + exp_sum::<FMA>(x, shift).ln()
     }
 
     fn gradient(x: &[f32], lse: f32, factor: f32, y: &mut [f32]) {
@@ -23,13 +23,12 @@ pub(super) unsafe fn cross_entropy(logits: &View, target: &View, loss: &View, ls
     let n = logits.cols();
     let (target, loss, lse) = (target.row(0), loss.row(0), lse.row(0));
     par::ranges(logits.rows(), 4 * n, |rows| {
-        par::with_scratch(2 * n, |scratch| {
-            let (a, b) = scratch.split_at_mut(n);
+        par::with_scratch(n, |scratch| {
             for r in rows {
                 // SAFETY: by the caller; each row's results are written once.
                 unsafe {
-                    let x = logits.row(r).read(a);
-                    let l = log_sum_exp(x, b);
+                    let x = logits.row(r).read(scratch);
+                    let l = log_sum_exp(x);
                     let t = usize::try_from(target.int(r)).ok().and_then(|t| x.get(t));
                     loss.set(r, t.map_or(0.0, |t| f64::from(l - t)));
                     lse.set(r, f64::from(l));

@@ -53,9 +53,12 @@ fn eligible(r: &Router, biased: &[f64], open: &mut [bool]) {
 /// As for [`super::run`], here and below.
 pub(super) unsafe fn router(r: Router, logits: &View, bias: Option<&View>, experts: &View, weights: &View) {
     let n = logits.cols();
-    // SAFETY: by the caller, for both.
-    let load =
-        |row: Row, out: &mut [f64]| out.iter_mut().enumerate().for_each(|(i, x)| *x = unsafe { row.get(i) });
+    let load = |row: Row, out: &mut [f64]| {
+        for (i, x) in out.iter_mut().enumerate() {
+            // SAFETY: by the caller.
+            *x = unsafe { row.get(i) };
+        }
+    };
     let mut biases = vec![0.0; n];
     if let Some(bias) = bias {
         load(bias.row(0), &mut biases);

@@ -44,7 +44,14 @@ pub(crate) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<FMA>(-x))
 }
 
-/// y = f(x), element by element.
+/// x · sigmoid(x).
+#[inline(always)]
+pub(crate) fn silu<const FMA: bool>(x: f32) -> f32 {
+    x * sigmoid::<FMA>(x)
+}
+
+/// y = f(x), element by element. Long functions must be `#[inline(always)]` items: closures may be left
+/// as calls, and then nothing vectorises.
 #[inline(always)]
 pub(crate) fn map(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) {
     for (y, x) in y.iter_mut().zip(x) {
@@ -137,8 +144,25 @@ pub(crate) fn max(x: &[f32]) -> f32 {
 /// y = exp(x − shift); returns Σ y.
 #[inline(always)]
 pub(crate) fn exp_shifted<const FMA: bool>(x: &[f32], shift: f32, y: &mut [f32]) -> f32 {
-    map(x, y, |x| exp::<FMA>(x - shift));
-    sum(y)
+    let mut lanes = [0.0; LANES];
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks_mut::<LANES>());
+    for (x, y) in x.iter().zip(y) {
+        for ((l, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *y = exp::<FMA>(x - shift);
+            *l += *y;
+        }
+    }
+    for ((l, x), y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
+        *y = exp::<FMA>(x - shift);
+        *l += *y;
+    }
+    tree(&mut lanes, |a, b| a + b)
+}
+
+/// Σ exp(x − shift).
+#[inline(always)]
+pub(crate) fn exp_sum<const FMA: bool>(x: &[f32], shift: f32) -> f32 {
+    fold(x, 0.0, |a, x| a + exp::<FMA>(x - shift), |a, b| a + b)
 }
 
 #[cfg(test)]
