@@ -137,21 +137,23 @@ impl Program {
                 // long as this program and its bindings; the caller keeps other threads away.
                 unsafe { ops::run(&kernel.kind, inputs, outputs) }
             };
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+            match catch(run) {
                 Ok(Ok(())) => {}
                 Ok(Err(message)) => return Err(Error::invalid_op(kernel.desc().to_string(), message)),
-                Err(panic) => {
-                    let text = panic
-                        .downcast_ref::<&str>()
-                        .map(|s| s.to_string())
-                        .or_else(|| panic.downcast_ref::<String>().cloned())
-                        .unwrap_or_default();
-                    return Err(Error::backend(device, format!("{} panicked: {text}", kernel.desc())));
-                }
+                Err(panic) => return Err(Error::backend(device, format!("{}: {panic}", kernel.desc()))),
             }
         }
         Ok(())
     }
+}
+
+/// Runs `f`; a panic, on this thread or one of its pool, becomes an error.
+fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        format!("panicked: {}", text.unwrap_or_default())
+    })
 }
 
 // SAFETY: the addresses belong to buffers that the program keeps alive; whoever runs it sees to it that
@@ -173,5 +175,19 @@ impl Kernel {
             inputs.iter().map(layout).collect(),
             outputs.iter().map(layout).collect(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::par;
+
+    #[test]
+    fn a_panic_in_a_task_becomes_an_error() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let result = pool.install(|| catch(|| par::for_each(100, |i| assert!(i != 57, "task {i}"))));
+        assert_eq!(result, Err("panicked: task 57".into()));
+        assert_eq!(pool.install(|| catch(|| 5)), Ok(5));
     }
 }

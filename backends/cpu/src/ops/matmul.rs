@@ -2,10 +2,14 @@
 
 use super::moe::expert_rows;
 use crate::par::{self, Shared};
+use crate::simd::math::dot;
+use crate::simd::simd;
 use crate::simd::tile::{Product, product};
 use crate::view::View;
+use halite_hal::DType;
 
 /// `c (+)= a·b + bias`, matrices as rank-2 views.
+#[derive(Clone, Copy)]
 struct Problem {
     a: View,
     b: View,
@@ -110,11 +114,70 @@ unsafe fn densify(x: &View) -> Vec<f32> {
     out
 }
 
+/// Up to so many rows, a product with a block-quantised matrix decodes it on the fly.
+const FEW_ROWS: usize = 8;
+
 unsafe fn multiply(problems: &[Problem]) {
+    // Block-quantised matrices of larger products, decoded; they must outlive the products.
+    let mut decoded: Vec<Vec<f32>> = Vec::new();
+    let mut plain = Vec::with_capacity(problems.len());
     for p in problems {
+        let mut p = *p;
+        // SAFETY: by the caller, throughout.
+        unsafe {
+            if p.b.dtype.is_block() && p.c.shape[0] <= FEW_ROWS && p.b.strides[0] == 1 {
+                few_rows(&p);
+                continue;
+            }
+            if p.b.dtype.is_block() {
+                let columns = transpose(p.b);
+                decoded.push(densify(&columns));
+                let data = &decoded[decoded.len() - 1];
+                p.b = transpose(View {
+                    ptr: data.as_ptr().cast_mut().cast(),
+                    dtype: DType::F32,
+                    shape: columns.shape,
+                    strides: columns.shape.contiguous_strides(),
+                });
+            }
+        }
+        plain.push(p);
+    }
+    for p in &plain {
         // SAFETY: by the caller.
         unsafe { multiply_one(p) }
     }
+}
+
+simd! {
+    fn dot_product(a: &[f32], b: &[f32]) -> f32 {
+        dot::<FMA>(a, b)
+    }
+}
+
+/// A product of few rows with a matrix that is dense along `k`: each column is decoded once, and
+/// multiplied with all rows.
+unsafe fn few_rows(p: &Problem) {
+    let (m, n, k) = (p.c.shape[0], p.c.shape[1], p.a.shape[1]);
+    // SAFETY: by the caller, throughout; each column is written by one task.
+    let a = unsafe { densify(&p.a) };
+    par::ranges(n, k, |columns| {
+        par::with_scratch(k, |scratch| {
+            for j in columns {
+                // SAFETY: as above.
+                unsafe {
+                    let b = p.b.part(j * p.b.strides[1], k, 1).read(scratch);
+                    let bias = p.bias.map_or(0.0, |bias| bias.row(0).get(j) as f32);
+                    for i in 0..m {
+                        let c = p.c.row(i).slice(j, 1);
+                        let held = if p.accumulate { c.get(0) as f32 } else { 0.0 };
+                        let product = dot_product(&a[i * k..(i + 1) * k], b);
+                        c.set(0, f64::from(product + bias + held));
+                    }
+                }
+            }
+        });
+    });
 }
 
 unsafe fn multiply_one(p: &Problem) {
