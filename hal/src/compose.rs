@@ -1,16 +1,69 @@
 //! Writes ops that a device lacks as ops that it has.
+//!
+//! Every op that isn't core has a decomposition into core ones here; custom ops may bring theirs. It
+//! computes in f32 whatever the dtypes, keeps within the conformance suite's tolerances, and works on any
+//! views and in place like the op itself.
 
-use crate::{Device, Error, Graph, Op, OpDesc, Result, SlotKind, Source, Support};
+mod loss;
+mod moe;
+mod norm;
+mod optimizer;
+mod parts;
 
-/// How a device that runs core ops natively does `desc`: composed, if a decomposition exists.
-pub fn support<D: Device + ?Sized>(_device: &D, _desc: &OpDesc) -> Support {
-    Support::Unsupported("no decomposition".into())
+use crate::{Device, Error, Graph, Op, OpDesc, OpKind, Result, SlotKind, Source, Support, TensorRef};
+use parts::Parts;
+
+/// How a device can do `desc` without a kernel of its own: composed, if there is a decomposition and the
+/// device can do its parts.
+pub fn support<D: Device + ?Sized>(device: &D, desc: &OpDesc) -> Support {
+    if let Err(e) = desc.check() {
+        return Support::Unsupported(e.to_string());
+    }
+    let mut graph = Graph::new();
+    let mut operands = desc.inputs.iter().chain(&desc.outputs).map(|l| {
+        let slot = graph.slot(SlotKind::External, 0);
+        let mut t = TensorRef::slot(slot, l.dtype, &[]).with_layout(&l.shape, &l.strides);
+        t.packing = l.packing;
+        t
+    });
+    let inputs = operands.by_ref().take(desc.inputs.len()).collect();
+    let outputs = operands.collect();
+    match decompose(&Op::new(desc.kind.clone(), inputs, outputs), &mut graph) {
+        None => return Support::Unsupported("no kernel and no decomposition".into()),
+        Some(Err(e)) => return Support::Unsupported(e.to_string()),
+        Some(Ok(())) => {}
+    }
+    for part in &graph.ops {
+        let part = part.desc();
+        if let Support::Unsupported(reason) = device.supports(&part) {
+            return Support::Unsupported(format!("its part {part}: {reason}"));
+        }
+    }
+    Support::Composed
 }
 
-/// Appends to `graph` core ops (or ops nearer to them) that mean the same as `op`; `None` when there is
-/// no decomposition. Intermediate values are temporaries of the graph.
-pub fn decompose(_op: &Op, _graph: &mut Graph) -> Option<Result<()>> {
-    None
+/// Appends to `graph` core ops (or, for custom ops, ops nearer to them) that mean the same as `op`; `None`
+/// when there is no decomposition, as for core ops. Intermediate values are temporaries of the graph. The
+/// operands of `op` must fit its definition, see [`OpDesc::check`].
+pub fn decompose(op: &Op, graph: &mut Graph) -> Option<Result<()>> {
+    let p = &mut Parts(graph);
+    match &op.kind {
+        OpKind::RmsNorm { eps } => norm::rms_norm(op, eps.0, p),
+        OpKind::RmsNormBackward { accumulate } => norm::rms_norm_backward(op, *accumulate, p),
+        OpKind::SoftmaxBackward => norm::softmax_backward(op, p),
+        OpKind::SwiGlu => norm::swiglu(op, p),
+        OpKind::SwiGluBackward => norm::swiglu_backward(op, p),
+        OpKind::CrossEntropy => loss::cross_entropy(op, p),
+        OpKind::CrossEntropyBackward => loss::cross_entropy_backward(op, p),
+        OpKind::RouterBackward(r) => moe::router_backward(op, *r, p),
+        OpKind::Combine { weighted, accumulate } => moe::combine(op, *weighted, *accumulate, p),
+        OpKind::CombineBackward => moe::combine_backward(op, p),
+        OpKind::ClipFactor { max_norm } => optimizer::clip_factor(op, max_norm.0, p),
+        OpKind::AdamW(a) => optimizer::adamw(op, *a, p),
+        OpKind::Custom(c) => return c.0.decompose(op, p.0),
+        _ => return None,
+    }
+    Some(Ok(()))
 }
 
 /// Writes out the ops of `graph` that `device` doesn't do natively, until it can do all of them.
@@ -68,4 +121,26 @@ pub fn lower_ops<D: Device + ?Sized>(device: &D, ops: &[Op]) -> Result<Option<Ve
         }
     }
     Ok(Some(lowered.ops))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::devices::{CoreOnly, NullDevice};
+    use crate::{DType, DeviceInfo, DeviceKind, Layout};
+    use std::sync::Arc;
+
+    #[test]
+    fn parts_are_core_and_a_missing_one_is_named() {
+        let info = DeviceInfo::new("null", 0, "null", DeviceKind::Software);
+        let device = CoreOnly::new(Arc::new(NullDevice::new(info)));
+        let l = |shape: &[usize]| Layout::contiguous(DType::F32, shape);
+        let desc = OpDesc::new(OpKind::SwiGlu, vec![l(&[2, 3]), l(&[2, 3])], vec![l(&[2, 3])]);
+        assert_eq!(support(&device, &desc), Support::Composed);
+        // Core ops have no decomposition, and what isn't well formed has none either.
+        let core = OpDesc::new(OpKind::Softmax, vec![l(&[3])], vec![l(&[3])]);
+        assert!(matches!(support(&device, &core), Support::Unsupported(_)));
+        let bad = OpDesc::new(OpKind::SwiGlu, vec![l(&[2, 3])], vec![l(&[2, 3])]);
+        assert!(matches!(support(&device, &bad), Support::Unsupported(_)));
+    }
 }

@@ -10,6 +10,7 @@ mod bound;
 mod case;
 mod cases;
 mod check;
+mod columns;
 mod custom;
 mod data;
 mod runtime;
@@ -19,6 +20,7 @@ use case::Cases;
 use check::Outcome;
 use data::Data;
 use serde::Serialize;
+use std::fmt;
 use std::sync::Arc;
 
 /// What to run.
@@ -49,6 +51,26 @@ impl Report {
     /// Whether nothing failed. Unsupported ops don't count.
     pub fn passed(&self) -> bool {
         self.ops.iter().all(|op| op.failed == 0)
+    }
+}
+
+/// A line for each op, and below it the first three failures.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for op in &self.ops {
+            writeln!(
+                f,
+                "{:24} {:5} passed ({} composed), {} failed, {} unsupported, worst {:.3}",
+                op.op, op.passed, op.composed, op.failed, op.unsupported, op.worst_tolerance_fraction
+            )?;
+            for failure in op.failures.iter().take(3) {
+                writeln!(f, "    {}: {}", failure.case, failure.message)?;
+            }
+            for reason in op.unsupported_reasons.iter().take(3) {
+                writeln!(f, "    unsupported: {reason}")?;
+            }
+        }
+        Ok(())
     }
 }
 

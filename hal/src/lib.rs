@@ -7,8 +7,8 @@
 //! at it again.
 //!
 //! About twenty ops are *core*; [`compose`] writes every other op in terms of them, so a backend that
-//! has only the core ops trains and serves. [`reference`] is the plain f64 meaning of each op, also as
-//! a device of its own; [`conformance`](crate::conformance) (feature `conformance`) checks any device
+//! has only the core ops trains and serves. [`mod@reference`] is the plain f64 meaning of each op, also as
+//! a device of its own; `conformance` (a feature) checks any device
 //! against it.
 
 mod buffer;

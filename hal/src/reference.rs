@@ -8,6 +8,8 @@ mod array;
 mod attention;
 mod device;
 mod elementwise;
+#[cfg(test)]
+mod gradients;
 mod loss;
 mod matmul;
 mod moe;

@@ -6,9 +6,10 @@
 //! the formula, the reduction length and the data; no case has one of its own. What an operation may lose:
 //!
 //! - `+ − ×`: 1 ulp, i.e. twice a correct rounding, which leaves room for truncating hardware;
-//! - a sum of `n > 1` terms, in any order: `(2 + √n)` ulps of `Σ |terms|`. The worst case is `n − 1`, but
-//!   rounding errors behave like a random walk (Higham & Mary 2019, "A new approach to probabilistic
-//!   rounding error analysis", √n), and blocked sums do better still;
+//! - a sum of `n > 1` terms: `(2 + √n)` ulps of `Σ |terms|`. The worst case is `n − 1`, but rounding errors
+//!   behave like a random walk (Higham & Mary 2019, "A new approach to probabilistic rounding error
+//!   analysis", √n), and partial sums, as lanes or threads have them, do better still. One running f32 sum
+//!   over tens of thousands of terms of one sign is biased and does not fit: long rows need partial sums;
 //! - `÷ √ ln`: 4 ulps, and for `ln` another 2⁻²¹ absolute; `exp`: `4 + 2|x|` ulps; `tanh sin cos`: 2⁻²¹
 //!   absolute. This is what WGSL and Vulkan promise of `exp`, `log`, `/` and `sqrt` (3 + 2|x|, 3 and 2⁻²¹,
 //!   2.5, 3 ulps); `exp` by way of 2ˣ can't do better, as the product with log₂e is rounded;

@@ -162,6 +162,8 @@ pub struct Case {
     pub styles: Vec<Style>,
     /// Whether outputs take the memory of the inputs that they may be in place of.
     pub in_place: bool,
+    /// Whether all operands lie in one buffer.
+    pub pooled: bool,
 }
 
 impl Case {
@@ -172,6 +174,14 @@ impl Case {
         let dense = matches!(input, Value::Dense(_));
         (dense && input.dtype() == output.dtype() && input.shape() == output.shape()).then_some(i)
     }
+}
+
+/// How the operands of a case share memory.
+#[derive(Clone, Copy, PartialEq)]
+enum Memory {
+    Apart,
+    InPlace,
+    Pooled,
 }
 
 /// Collects the cases of an op.
@@ -193,37 +203,38 @@ impl Cases {
         }
     }
 
-    fn push(&mut self, name: &str, styles: &[Style], in_place: bool, op: (OpKind, Vec<Value>, Vec<Value>)) {
+    fn push(&mut self, name: &str, styles: &[Style], memory: Memory, op: (OpKind, Vec<Value>, Vec<Value>)) {
         let (kind, inputs, outputs) = op;
         let operands = inputs.iter().map(describe).collect::<Vec<_>>().join(" ");
         let layout = styles.iter().map(|s| format!("{s:?}").to_lowercase()).collect::<Vec<_>>().join("+");
-        let place = if in_place { " in place" } else { "" };
+        let (in_place, pooled) = (memory == Memory::InPlace, memory == Memory::Pooled);
+        let place = ["", " in place", " in one buffer"][memory as usize];
         let results = outputs.iter().map(describe).collect::<Vec<_>>().join(" ");
         let name = format!("{name} ({operands}) -> ({results}) {layout}{place}");
-        self.list.push(Case { name, kind, inputs, outputs, styles: styles.into(), in_place });
+        self.list.push(Case { name, kind, inputs, outputs, styles: styles.into(), in_place, pooled });
     }
 
     /// Adds a case; layouts take turns from case to case.
     pub fn add(&mut self, name: &str, kind: OpKind, inputs: Vec<Value>, outputs: Vec<Value>) {
         let style = Style::ALL[self.list.len() % 4];
-        self.push(name, &[style], false, (kind, inputs, outputs));
+        self.push(name, &[style], Memory::Apart, (kind, inputs, outputs));
     }
 
-    /// Adds a case in every layout, in mixed ones, and in place where the op allows that.
+    /// Adds a case in every layout, in mixed ones, in one buffer, and in place where the op allows that.
     pub fn all(&mut self, name: &str, kind: OpKind, inputs: Vec<Value>, outputs: Vec<Value>) {
         for style in Style::ALL {
-            self.push(name, &[style], false, (kind.clone(), inputs.clone(), outputs.clone()));
+            self.push(name, &[style], Memory::Apart, (kind.clone(), inputs.clone(), outputs.clone()));
         }
         let mixed = [Style::Padded, Style::Plain, Style::Permuted, Style::Offset, Style::Padded];
-        self.push(name, &mixed, false, (kind.clone(), inputs.clone(), outputs.clone()));
-        self.push(name, &mixed[2..], false, (kind.clone(), inputs.clone(), outputs.clone()));
+        self.push(name, &mixed, Memory::Apart, (kind.clone(), inputs.clone(), outputs.clone()));
+        self.push(name, &mixed[2..], Memory::Pooled, (kind.clone(), inputs.clone(), outputs.clone()));
         self.in_place(name, kind, inputs, outputs);
     }
 
     /// Adds a case in place, if the op allows that for these operands.
     pub fn in_place(&mut self, name: &str, kind: OpKind, inputs: Vec<Value>, outputs: Vec<Value>) {
         for style in [Style::Plain, Style::Padded] {
-            self.push(name, &[style], true, (kind.clone(), inputs.clone(), outputs.clone()));
+            self.push(name, &[style], Memory::InPlace, (kind.clone(), inputs.clone(), outputs.clone()));
             let case = &self.list[self.list.len() - 1];
             if (0..outputs.len()).all(|o| case.place_of(o).is_none()) {
                 self.list.pop();

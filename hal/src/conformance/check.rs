@@ -1,10 +1,10 @@
 //! Runs a case on a device and compares every byte with what the reference allows.
 
 use super::bound::{Bounded, exact};
-use super::case::{Case, Laid, Style, Value, view};
+use super::case::{Case, Laid, SENTINEL, Style, Value, view};
 use super::data::Data;
 use crate::reference::{Array, eval, for_each_offset, round};
-use crate::{Buffer, DType, Device, Op, Result, StreamId, Support, TensorRef};
+use crate::{Buffer, DType, Device, Op, Result, Source, StreamId, Support, TensorRef};
 
 /// How a case went.
 pub enum Outcome {
@@ -39,7 +39,7 @@ impl Expected {
             .map(|(o, v)| {
                 let mut laid = lay(v, style(case.inputs.len() + o), true, data);
                 if !case.kind.updates(o) {
-                    laid.bytes.fill(super::case::SENTINEL);
+                    laid.bytes.fill(SENTINEL);
                 }
                 laid
             })
@@ -68,37 +68,53 @@ pub fn run(device: &dyn Device, case: &Case, data: &mut Data) -> Outcome {
 }
 
 fn try_run(device: &dyn Device, case: &Case, data: &mut Data) -> Result<Outcome> {
-    let expected = Expected::new(case, data);
-    let upload = |laid: &Laid| -> Result<Buffer> {
-        let buffer = device.allocate(laid.bytes.len() as u64, 0)?;
-        device.upload(STREAM, &buffer, 0, &laid.bytes)?;
-        Ok(buffer)
-    };
-    let tensor = |buffer: &Buffer, v: &Value, laid: &Laid| {
-        TensorRef::new(buffer, v.dtype(), &[]).with_layout(&v.shape(), &laid.strides).with_offset(laid.offset)
-    };
-    let in_buffers = expected.inputs.iter().map(upload).collect::<Result<Vec<_>>>()?;
-    let mut out_buffers = Vec::new();
-    for (o, laid) in expected.outputs.iter().enumerate() {
-        out_buffers.push(match case.place_of(o) {
-            Some(i) => in_buffers[i].clone(),
-            None => upload(laid)?,
-        });
+    let Expected { inputs, outputs, want } = Expected::new(case, data);
+    // Memory of each input, then of each output that isn't in place.
+    let mut memory: Vec<(&Laid, DType)> =
+        inputs.iter().zip(&case.inputs).map(|(l, v)| (l, v.dtype())).collect();
+    let mut place: Vec<usize> = (0..inputs.len()).collect();
+    for (o, laid) in outputs.iter().enumerate() {
+        place.push(case.place_of(o).unwrap_or(memory.len()));
+        if case.place_of(o).is_none() {
+            memory.push((laid, case.outputs[o].dtype()));
+        }
     }
-    let zip = |buffers: &[Buffer], values: &[Value], laid: &[&Laid]| -> Vec<TensorRef> {
-        buffers.iter().zip(values).zip(laid).map(|((b, v), l)| tensor(b, v, l)).collect()
-    };
-    let in_laid: Vec<&Laid> = expected.inputs.iter().collect();
-    let out_laid: Vec<&Laid> = expected
-        .outputs
+    // Each memory is a part of a buffer: (buffer, first byte).
+    let mut images: Vec<Vec<u8>> = Vec::new();
+    let mut parts: Vec<(usize, usize)> = Vec::new();
+    for (laid, dtype) in &memory {
+        if images.is_empty() || !case.pooled {
+            images.push(Vec::new());
+        }
+        let buffer = images.len() - 1;
+        let image = &mut images[buffer];
+        // A multiple of both the word and the block.
+        let step = if dtype.is_block() { 2 * dtype.block_bytes() } else { 4 };
+        let start = image.len().next_multiple_of(step);
+        image.resize(start, SENTINEL);
+        image.extend_from_slice(&laid.bytes);
+        parts.push((buffer, start));
+    }
+    let buffers = images
         .iter()
-        .enumerate()
-        .map(|(o, laid)| case.place_of(o).map_or(laid, |i| &expected.inputs[i]))
-        .collect();
+        .map(|image| {
+            let buffer = device.allocate(image.len() as u64, 0)?;
+            device.upload(STREAM, &buffer, 0, image)?;
+            Ok(buffer)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let tensor = |operand: usize, v: &Value| {
+        let (laid, dtype) = memory[place[operand]];
+        let (buffer, start) = parts[place[operand]];
+        let offset = laid.offset + start / dtype.block_bytes() * dtype.block_elems();
+        TensorRef::new(&buffers[buffer], dtype, &[])
+            .with_layout(&v.shape(), &laid.strides)
+            .with_offset(offset)
+    };
     let op = Op::new(
         case.kind.clone(),
-        zip(&in_buffers, &case.inputs, &in_laid),
-        zip(&out_buffers, &case.outputs, &out_laid),
+        case.inputs.iter().enumerate().map(|(i, v)| tensor(i, v)).collect(),
+        case.outputs.iter().enumerate().map(|(o, v)| tensor(inputs.len() + o, v)).collect(),
     );
     let composed = match device.supports(&op.desc()) {
         Support::Native => false,
@@ -109,22 +125,23 @@ fn try_run(device: &dyn Device, case: &Case, data: &mut Data) -> Result<Outcome>
     device.submit(STREAM, std::slice::from_ref(&op))?;
     device.synchronize(STREAM)?;
 
-    let download = |b: &Buffer| device.download(STREAM, b, 0, b.bytes())?.wait();
-    for (i, (buffer, laid)) in in_buffers.iter().zip(&expected.inputs).enumerate() {
-        let written = (0..case.outputs.len()).any(|o| case.place_of(o) == Some(i));
-        if !written && download(buffer)? != laid.bytes {
-            return Ok(Outcome::Failed(format!("input {i} was changed")));
-        }
+    let now = buffers
+        .iter()
+        .map(|b| device.download(STREAM, b, 0, b.bytes())?.wait())
+        .collect::<Result<Vec<_>>>()?;
+    if let Some((buffer, byte)) = stray_write(&op, &buffers, &images, &now) {
+        let operand = parts.iter().rposition(|&(b, start)| b == buffer && start <= byte).unwrap_or(0);
+        let what = match place.iter().position(|&p| p == operand) {
+            Some(i) if i < inputs.len() => format!("input {i}"),
+            other => format!("output {}, outside its view", other.unwrap_or(0).saturating_sub(inputs.len())),
+        };
+        return Ok(Outcome::Failed(format!("byte {byte} of buffer {buffer}, in {what}, was changed")));
     }
     let mut fraction: f64 = 0.0;
-    for (o, (buffer, laid)) in out_buffers.iter().zip(&out_laid).enumerate() {
-        let (dtype, shape) = (case.outputs[o].dtype(), case.outputs[o].shape());
-        let bytes = download(buffer)?;
-        if let Some(at) = stray_write(dtype, &shape, laid, &bytes) {
-            return Ok(Outcome::Failed(format!("output {o}: byte {at}, outside the view, was changed")));
-        }
-        let got = view(dtype, &shape, &laid.strides, laid.offset, &bytes);
-        match compare(&got, &expected.want[o]) {
+    for (o, (t, want)) in op.outputs.iter().zip(&want).enumerate() {
+        let (buffer, _) = parts[place[inputs.len() + o]];
+        let got = view(t.dtype, &t.shape, &t.strides, t.offset, &now[buffer]);
+        match compare(&got, want) {
             Ok(f) => fraction = fraction.max(f),
             Err(message) => return Ok(Outcome::Failed(format!("output {o}{message}"))),
         }
@@ -132,14 +149,21 @@ fn try_run(device: &dyn Device, case: &Case, data: &mut Data) -> Result<Outcome>
     Ok(Outcome::Passed { composed, fraction })
 }
 
-/// The first byte outside the view that is not as it was.
-fn stray_write(dtype: DType, shape: &[usize], laid: &Laid, bytes: &[u8]) -> Option<usize> {
-    let mut inside = vec![false; bytes.len()];
-    let size = dtype.block_bytes();
-    for_each_offset(shape, &laid.strides, laid.offset, &mut |at| {
-        inside[at * size..(at + 1) * size].fill(true)
-    });
-    (0..bytes.len()).find(|&i| !inside[i] && bytes[i] != laid.bytes[i])
+/// The first byte, of the first buffer, that belongs to no output's view and is not as it was.
+fn stray_write(op: &Op, buffers: &[Buffer], was: &[Vec<u8>], now: &[Vec<u8>]) -> Option<(usize, usize)> {
+    buffers.iter().enumerate().find_map(|(b, buffer)| {
+        let mut inside = vec![false; now[b].len()];
+        for t in &op.outputs {
+            let size = t.dtype.block_bytes();
+            if matches!(&t.source, Source::Buffer(x) if x.same(buffer)) {
+                for_each_offset(&t.shape, &t.strides, t.offset, &mut |at| {
+                    inside[at * size..(at + 1) * size].fill(true);
+                });
+            }
+        }
+        let at = (0..inside.len()).find(|&i| !inside[i] && now[b][i] != was[b][i])?;
+        Some((b, at))
+    })
 }
 
 /// What one rounding of the result to `dtype` may change: `u · |result|`, or for subnormal results `u`

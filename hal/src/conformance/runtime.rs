@@ -1,6 +1,7 @@
 //! What a device does beside single ops: recordings, transfers, streams, errors.
 
 use super::check::Outcome;
+use super::columns;
 use crate::reference::Array;
 use crate::{
     Attention, BinaryFn, Binding, Buffer, CustomOp, DType, Device, Error, Graph, Layout, Op, OpDesc, OpKind,
@@ -30,6 +31,17 @@ pub const GROUPS: &[(&str, &[(&str, Check)])] = &[
             ("out of range", |d, _| done(out_of_range(d))),
             ("order in a stream", |d, _| done(order(d))),
             ("large", |d, s| done(large(d, s))),
+        ],
+    ),
+    (
+        "device.columns",
+        &[
+            ("swiglu", |d, s| columns::swiglu(d, s, DType::F32)),
+            ("swiglu bf16", |d, s| columns::swiglu(d, s, DType::BF16)),
+            ("swiglu_backward", |d, s| columns::swiglu_backward(d, s, DType::F32)),
+            ("swiglu_backward bf16", |d, s| columns::swiglu_backward(d, s, DType::BF16)),
+            ("attention", |d, s| columns::attention(d, s, DType::F32)),
+            ("attention f16", |d, s| columns::attention(d, s, DType::F16)),
         ],
     ),
     ("device.streams", &[("events order streams", |d, _| done(streams(d)))]),
@@ -94,11 +106,13 @@ fn floats(seed: u64, n: usize) -> Vec<f32> {
         .collect()
 }
 
-/// A small layer: `y = silu(x·w) + x`, with a temporary.
-fn layer(x: TensorRef, w: TensorRef, h: TensorRef, y: TensorRef) -> Vec<Op> {
+/// A small layer, `y = swiglu(norm(x·w), x) + x`; `h` and `rstd` are intermediate.
+fn layer(x: TensorRef, w: TensorRef, h: TensorRef, rstd: TensorRef, y: TensorRef) -> Vec<Op> {
+    let weight = w.clone().slice(0, 0, 1).reshape(&[w.shape[1]]);
     vec![
         Op::matmul(x.clone(), w, h.clone()),
-        Op::unary(UnaryFn::Silu, h.clone(), h.clone()),
+        Op::rms_norm(h.clone(), weight, h.clone(), rstd, 1e-5),
+        Op::swiglu(h.clone(), x.clone(), h.clone()),
         Op::binary(BinaryFn::Add, h, x, y),
     ]
 }
@@ -109,10 +123,10 @@ fn replay(d: &dyn Device, seed: u64) -> Checked {
     let w = TensorRef::new(&weights, DType::F32, &[n, n]);
     let mut g = Graph::new();
     let (x, y) = (g.external(DType::F32, &[m, n]), g.external(DType::F32, &[m, n]));
-    let h = g.temporary(DType::F32, &[m, n]);
-    layer(x, w.clone(), h, y).into_iter().for_each(|op| g.push(op));
+    let (h, rstd) = (g.temporary(DType::F32, &[m, n]), g.temporary(DType::F32, &[m]));
+    layer(x, w.clone(), h, rstd, y).into_iter().for_each(|op| g.push(op));
     let recording = d.record(&g)?;
-    let scratch = buffer(d, &vec![0.0; m * n])?;
+    let (scratch, rstd) = (buffer(d, &vec![0.0; m * n])?, buffer(d, &vec![0.0; m])?);
     let mut earlier: Option<(Buffer, Vec<f32>)> = None;
     for round in 0..3 {
         // A larger buffer than the slot may be bound.
@@ -120,7 +134,7 @@ fn replay(d: &dyn Device, seed: u64) -> Checked {
         let (replayed, fresh) = (buffer(d, &[9.0; 24])?, buffer(d, &[7.0; 24])?);
         d.replay(STREAM, &recording, &[Binding::new(0, &input), Binding::new(1, &replayed)])?;
         let of = |b: &Buffer| TensorRef::new(b, DType::F32, &[m, n]);
-        d.submit(STREAM, &layer(of(&input), w.clone(), of(&scratch), of(&fresh)))?;
+        d.submit(STREAM, &layer(of(&input), w.clone(), of(&scratch), tensor(&rstd), of(&fresh)))?;
         let got = read(d, &replayed)?;
         same("replay against submission", &got, &read(d, &fresh)?)?;
         if let Some((buffer, want)) = &earlier {

@@ -142,7 +142,8 @@ impl Op {
             }
         }
         for (o, out) in self.outputs.iter().enumerate() {
-            if out.shape.iter().zip(out.strides.iter()).any(|(&e, &s)| e > 1 && s == 0) {
+            let repeats = out.shape.iter().zip(out.strides.iter()).any(|(&e, &s)| e > 1 && s == 0);
+            if repeats && out.elems() > 0 {
                 return Err(Error::invalid_op(desc.to_string(), format!("output {o} is a broadcast view")));
             }
             for (i, input) in self.inputs.iter().enumerate() {
@@ -182,6 +183,14 @@ mod tests {
         assert!(Op::unary(UnaryFn::Exp, x.clone(), x.clone().with_offset(1)).check(size).is_err());
         let m = slot(0, &[2, 2]);
         assert!(Op::matmul(m.clone(), slot(1, &[2, 2]), m).check(size).is_err());
+    }
+
+    #[test]
+    fn outputs_are_no_broadcast_views_unless_they_are_empty() {
+        let size = |_| Some(64);
+        let neg = |x: TensorRef, y: TensorRef| Op::unary(UnaryFn::Neg, x, y).check(size);
+        assert!(neg(slot(0, &[3, 0]), slot(1, &[3, 0])).is_ok());
+        assert!(neg(slot(0, &[3, 2]), slot(1, &[1, 2]).broadcast(&[3, 2])).is_err());
     }
 
     #[test]

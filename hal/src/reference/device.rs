@@ -3,7 +3,8 @@
 use super::{Array, decode, encode, eval, for_each_offset};
 use crate::{
     Backend, Buffer, DType, Device, DeviceInfo, DeviceKind, DeviceOptions, Error, Event, EventState,
-    MemoryStats, Op, OpDesc, Packing, Readback, Result, Source, Storage, StreamId, Support, TensorRef,
+    MemoryStats, Op, OpDesc, OpKind, Packing, Readback, Result, Source, Storage, StreamId, Support,
+    TensorRef,
 };
 use std::any::Any;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,11 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct ReferenceDevice {
     info: DeviceInfo,
+    eval: Eval,
     exact: bool,
     limit: u64,
     count: Arc<Count>,
     streams: AtomicU32,
 }
+
+type Eval = fn(&OpKind, &[Array], &mut [Array]);
 
 #[derive(Debug, Default)]
 struct Count {
@@ -131,6 +135,7 @@ impl ReferenceDevice {
         (info.f16, info.bf16) = (true, true);
         ReferenceDevice {
             info,
+            eval: eval::<f64>,
             exact: true,
             limit: u64::MAX,
             count: Arc::default(),
@@ -142,6 +147,12 @@ impl ReferenceDevice {
     /// its neighbours only see f32.
     pub fn rounding() -> Self {
         ReferenceDevice { exact: false, ..Self::new() }
+    }
+
+    /// A rounding device that computes with another evaluation.
+    #[cfg(all(test, feature = "conformance"))]
+    pub(crate) fn evaluating(eval: Eval) -> Self {
+        ReferenceDevice { eval, ..Self::rounding() }
     }
 
     /// What a tensor holds, f32 unrounded.
@@ -193,7 +204,7 @@ impl ReferenceDevice {
         for (o, t) in op.outputs.iter().enumerate() {
             outputs.push(if op.kind.updates(o) { load(t)? } else { Array::full(t.dtype, &t.shape, 0.0) });
         }
-        eval(&op.kind, &inputs, &mut outputs);
+        (self.eval)(&op.kind, &inputs, &mut outputs);
         for (t, y) in op.outputs.iter().zip(&outputs) {
             self.operand(t)?.lock().write_view(t, &y.data, self.exact);
         }

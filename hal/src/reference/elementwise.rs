@@ -66,18 +66,17 @@ pub(super) fn reduce<T: Real>(f: ReduceFn, accumulate: bool, x: &Array<T>, y: &m
     for (r, y) in y.data.iter_mut().enumerate() {
         let row = x.row(r);
         let mean = |sum: T| if row.is_empty() { sum } else { sum / T::from(row.len() as f64) };
-        let result =
-            match f {
-                ReduceFn::Sum => T::sum(row.iter().copied()),
-                ReduceFn::Mean => mean(T::sum(row.iter().copied())),
-                ReduceFn::SumSquares => T::sum(row.iter().map(|&x| x * x)),
-                ReduceFn::Max => T::largest(row.iter().copied()),
-                ReduceFn::ArgMax => {
-                    let best = (1..row.len())
-                        .fold(0, |best, i| if row[i].value() > row[best].value() { i } else { best });
-                    T::from(best as f64)
-                }
-            };
+        let result = match f {
+            ReduceFn::Sum => T::sum(row.iter().copied()),
+            ReduceFn::Mean => mean(T::sum(row.iter().copied())),
+            ReduceFn::SumSquares => T::sum(row.iter().map(|&x| x * x)),
+            ReduceFn::Max => T::largest(row.iter().copied()),
+            ReduceFn::ArgMax => {
+                let best = (1..row.len())
+                    .fold(0, |best, i| if row[i].value() > row[best].value() { i } else { best });
+                T::from(best as f64)
+            }
+        };
         *y = if accumulate { *y + result } else { result };
     }
 }
@@ -94,7 +93,7 @@ pub(super) fn swiglu_backward<T: Real>(inputs: &[Array<T>], outputs: &mut [Array
     for i in 0..inputs[0].data.len() {
         let (dy, gate, up) = (inputs[0].data[i], inputs[1].data[i], inputs[2].data[i]);
         let s = sigmoid(gate);
-        outputs[0].data[i] = dy * up * s * (one + gate * sigmoid(-gate));
+        outputs[0].data[i] = dy * up * s * (one + gate * (one - s));
         outputs[1].data[i] = dy * gate * s;
     }
 }

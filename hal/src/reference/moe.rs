@@ -90,7 +90,7 @@ pub(super) fn router_backward<T: Real>(r: Router, inputs: &[Array<T>], dlogits: 
         for (i, out) in dlogits.row_mut(t).iter_mut().enumerate() {
             *out = match r.scores {
                 ScoreFn::Softmax => s[i] * (ds[i] - dot),
-                ScoreFn::Sigmoid => ds[i] * s[i] * sigmoid(-row[i]),
+                ScoreFn::Sigmoid => ds[i] * s[i] * (T::from(1.0) - s[i]),
             };
         }
     }

@@ -24,18 +24,30 @@ fn routers() -> Vec<(Router, usize)> {
     all
 }
 
-/// Whether every choice for this token is clear of f32's errors, or between equals.
+/// Whether every choice for this token is clear of f32's errors, or between experts or groups whose scores
+/// are made of the same numbers.
 fn is_clear(r: Router, logits: &[f64], bias: Option<&[f64]>) -> bool {
     let bounded = |x: &[f64]| x.iter().map(|&x| Bounded::from(x)).collect::<Vec<_>>();
-    let bias = bias.map(bounded);
-    let (biased, groups, eligible) = biased_scores(r, &bounded(logits), bias.as_deref());
-    let apart = |a: Bounded, b: Bounded| a.value == b.value || (a.value - b.value).abs() > a.error + b.error;
-    let sorted_apart = |x: &[Bounded], order: &[usize], from: usize, to: usize| {
-        order.windows(2).take(to).skip(from).all(|w| apart(x[w[0]], x[w[1]]))
+    let (biased, groups, eligible) = biased_scores(r, &bounded(logits), bias.map(bounded).as_deref());
+    let size = logits.len() / r.groups;
+    let expert_from = |e: usize| vec![(logits[e], bias.map_or(0.0, |b| b[e]))];
+    let group_from = |g: usize| {
+        let counted = if r.group_score == GroupScore::SumTop2 { 2 } else { 1 };
+        let best = best_first(&biased[g * size..(g + 1) * size]);
+        best.into_iter().take(counted).flat_map(|e| expert_from(g * size + e)).collect::<Vec<_>>()
     };
+    let apart = |a: Bounded, b: Bounded| (a.value - b.value).abs() > a.error + b.error;
     let experts: Vec<usize> = best_first(&biased).into_iter().filter(|&e| eligible[e]).collect();
-    sorted_apart(&biased, &experts, 0, r.top_k)
-        && sorted_apart(&groups, &best_first(&groups), r.top_groups - 1, r.top_groups)
+    let group_order = best_first(&groups);
+    experts
+        .windows(2)
+        .take(r.top_k)
+        .all(|w| apart(biased[w[0]], biased[w[1]]) || expert_from(w[0]) == expert_from(w[1]))
+        && group_order
+            .windows(2)
+            .skip(r.top_groups - 1)
+            .take(1)
+            .all(|w| apart(groups[w[0]], groups[w[1]]) || group_from(w[0]) == group_from(w[1]))
 }
 
 /// Logits, each token drawn until its choice is clear; with `ties`, of a few values only.
