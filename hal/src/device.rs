@@ -280,8 +280,8 @@ impl Recording {
 }
 
 /// What [`Device::record`] does unless a backend does more: composed ops are written out, the graph is
-/// checked, temporaries are placed in arenas of the device.
-pub(crate) fn prepare<D: Device + ?Sized>(device: &D, graph: &Graph) -> Result<Recording> {
+/// checked, temporaries are placed in arenas of the device. A backend's own `record` starts with it.
+pub fn prepare<D: Device + ?Sized>(device: &D, graph: &Graph) -> Result<Recording> {
     graph.check()?;
     let info = device.info();
     let graph = compose::lower(device, graph)?;

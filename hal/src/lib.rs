@@ -34,6 +34,7 @@ mod transfer;
 pub use buffer::{Buffer, Storage};
 pub use device::{
     Binding, Device, Event, EventState, MemoryStats, Readback, Recording, StreamId, Support, TransferState,
+    prepare,
 };
 pub use dtype::DType;
 pub use error::{Error, Result};

@@ -1,1 +1,20 @@
 //! Halite's native CPU backend.
+//!
+//! A [`CpuDevice`] is one executor thread with a first-in-first-out queue for all its streams, and a
+//! thread pool that the ops spread over. Every op of the catalogue is native, for all float types and any
+//! strides. Results are bit-identical for any number of threads: how work is split, and in which order
+//! partial sums are added, follows from the operands alone.
+
+mod backend;
+mod device;
+mod executor;
+mod info;
+mod memory;
+mod ops;
+mod par;
+mod program;
+mod simd;
+mod view;
+
+pub use backend::CpuBackend;
+pub use device::CpuDevice;

@@ -1,0 +1,233 @@
+//! Matrix products: single, batched and grouped by expert.
+
+use super::moe::expert_rows;
+use crate::par::{self, Shared};
+use crate::simd::math::dot;
+use crate::simd::simd;
+use crate::simd::tile::{Product, product};
+use crate::view::View;
+use halite_hal::DType;
+
+/// `c (+)= a·b + bias`, matrices as rank-2 views.
+#[derive(Clone, Copy)]
+struct Problem {
+    a: View,
+    b: View,
+    bias: Option<View>,
+    c: View,
+    accumulate: bool,
+}
+
+/// The rows `range` of a matrix.
+fn rows(x: &View, range: &std::ops::Range<usize>) -> View {
+    let mut part = *x;
+    part.ptr = x.ptr.wrapping_add(range.start * x.strides[0] * x.dtype.block_bytes());
+    part.shape.dims_mut()[0] = range.len();
+    part
+}
+
+fn transpose(mut x: View) -> View {
+    x.shape.dims_mut().swap(0, 1);
+    x.strides.dims_mut().swap(0, 1);
+    x
+}
+
+/// # Safety
+/// As for [`super::run`], here and below.
+pub(super) unsafe fn matmul(a: &View, b: &View, bias: Option<&View>, c: &View, accumulate: bool) {
+    let problem = |a: View, b: View, c: View| Problem { a, b, bias: bias.copied(), c, accumulate };
+    let problems: Vec<Problem> = match c.shape.len() {
+        2 => vec![problem(*a, *b, *c)],
+        _ => (0..c.shape[0]).map(|i| problem(a.at(i), b.at(i), c.at(i))).collect(),
+    };
+    // SAFETY: by the caller.
+    unsafe { multiply(&problems) }
+}
+
+pub(super) unsafe fn grouped(
+    a: &View,
+    b: &View,
+    offsets: &View,
+    bias: Option<&View>,
+    c: &View,
+    accumulate: bool,
+) -> Result<(), String> {
+    // SAFETY: by the caller.
+    let ranges = unsafe { expert_rows(offsets, a.shape[0]) }?;
+    let problems: Vec<Problem> = ranges
+        .iter()
+        .enumerate()
+        .filter(|(_, r)| !r.is_empty())
+        .map(|(e, r)| Problem {
+            a: rows(a, r),
+            b: b.at(e),
+            bias: bias.map(|bias| bias.at(e)),
+            c: rows(c, r),
+            accumulate,
+        })
+        .collect();
+    // SAFETY: by the caller.
+    unsafe {
+        multiply(&problems);
+        if !accumulate {
+            let first = ranges.first().map_or(0, |r| r.start);
+            let last = ranges.last().map_or(0, |r| r.end);
+            (0..first).chain(last..c.shape[0]).for_each(|r| c.row(r).zero());
+        }
+    }
+    Ok(())
+}
+
+pub(super) unsafe fn grouped_weight(
+    a: &View,
+    b: &View,
+    offsets: &View,
+    c: &View,
+    accumulate: bool,
+) -> Result<(), String> {
+    // SAFETY: by the caller.
+    let ranges = unsafe { expert_rows(offsets, a.shape[0]) }?;
+    let problems: Vec<Problem> = ranges
+        .iter()
+        .enumerate()
+        .map(|(e, r)| Problem { a: transpose(rows(a, r)), b: rows(b, r), bias: None, c: c.at(e), accumulate })
+        .collect();
+    // SAFETY: by the caller.
+    unsafe { multiply(&problems) }
+    Ok(())
+}
+
+/// A matrix as dense rows of f32.
+///
+/// # Safety
+/// As for [`super::run`].
+unsafe fn densify(x: &View) -> Vec<f32> {
+    let (m, n) = (x.shape[0], x.shape[1]);
+    let mut out = vec![0.0; m * n];
+    let shared = Shared::new(&mut out);
+    par::ranges(m, n, |range| {
+        for r in range {
+            // SAFETY: by the caller; each row is written once.
+            unsafe { x.row(r).load(shared.part(r * n..(r + 1) * n)) };
+        }
+    });
+    out
+}
+
+/// Up to so many rows, a product with a block-quantised matrix decodes it on the fly.
+const FEW_ROWS: usize = 8;
+
+unsafe fn multiply(problems: &[Problem]) {
+    // Block-quantised matrices of larger products, decoded; they must outlive the products.
+    let mut decoded: Vec<Vec<f32>> = Vec::new();
+    let mut plain = Vec::with_capacity(problems.len());
+    for p in problems {
+        let mut p = *p;
+        // SAFETY: by the caller, throughout.
+        unsafe {
+            if p.b.dtype.is_block() && p.c.shape[0] <= FEW_ROWS && p.b.strides[0] == 1 {
+                few_rows(&p);
+                continue;
+            }
+            if p.b.dtype.is_block() {
+                let columns = transpose(p.b);
+                decoded.push(densify(&columns));
+                let data = &decoded[decoded.len() - 1];
+                p.b = transpose(View {
+                    ptr: data.as_ptr().cast_mut().cast(),
+                    dtype: DType::F32,
+                    shape: columns.shape,
+                    strides: columns.shape.contiguous_strides(),
+                });
+            }
+        }
+        plain.push(p);
+    }
+    for p in &plain {
+        // SAFETY: by the caller.
+        unsafe { multiply_one(p) }
+    }
+}
+
+simd! {
+    fn dot_product(a: &[f32], b: &[f32]) -> f32 {
+        dot::<FMA>(a, b)
+    }
+}
+
+/// A product of few rows with a matrix that is dense along `k`: each column is decoded once, and
+/// multiplied with all rows.
+unsafe fn few_rows(p: &Problem) {
+    let (m, n, k) = (p.c.shape[0], p.c.shape[1], p.a.shape[1]);
+    // SAFETY: by the caller, throughout; each column is written by one task.
+    let a = unsafe { densify(&p.a) };
+    par::ranges(n, k, |columns| {
+        par::with_scratch(k, |scratch| {
+            for j in columns {
+                // SAFETY: as above.
+                unsafe {
+                    let b = p.b.part(j * p.b.strides[1], k, 1).read(scratch);
+                    let bias = p.bias.map_or(0.0, |bias| bias.row(0).get(j) as f32);
+                    for i in 0..m {
+                        let c = p.c.row(i).slice(j, 1);
+                        let held = if p.accumulate { c.get(0) as f32 } else { 0.0 };
+                        let product = dot_product(&a[i * k..(i + 1) * k], b);
+                        c.set(0, f64::from(product + bias + held));
+                    }
+                }
+            }
+        });
+    });
+}
+
+unsafe fn multiply_one(p: &Problem) {
+    const ROWS: usize = 64;
+    const COLS: usize = 256;
+    const DEEP: usize = 256;
+    let (m, n, k) = (p.c.shape[0], p.c.shape[1], p.a.shape[1]);
+    // SAFETY: by the caller.
+    let (a, b) = unsafe { (densify(&p.a), densify(&p.b)) };
+    let mut bias = vec![0.0; n];
+    if let Some(view) = &p.bias {
+        // SAFETY: by the caller.
+        unsafe { view.row(0).load(&mut bias) };
+    }
+    let across = n.div_ceil(COLS);
+    par::for_each(m.div_ceil(ROWS) * across, |i| {
+        let (i0, j0) = (i / across * ROWS, i % across * COLS);
+        let (rows, cols) = (ROWS.min(m - i0), COLS.min(n - j0));
+        par::with_scratch(rows * cols + cols, |scratch| {
+            let (c, held) = scratch.split_at_mut(rows * cols);
+            c.chunks_exact_mut(cols).for_each(|c| c.copy_from_slice(&bias[j0..j0 + cols]));
+            for k0 in (0..k).step_by(DEEP) {
+                // SAFETY: the pieces lie inside the dense copies.
+                unsafe {
+                    product(&Product {
+                        m: rows,
+                        n: cols,
+                        k: DEEP.min(k - k0),
+                        a: a.as_ptr().add(i0 * k + k0),
+                        a_row: k,
+                        a_col: 1,
+                        b: b.as_ptr().add(k0 * n + j0),
+                        b_row: n,
+                        c: c.as_mut_ptr(),
+                        c_row: cols,
+                        accumulate: true,
+                    });
+                }
+            }
+            for (r, c) in c.chunks_exact_mut(cols).enumerate() {
+                let out = p.c.row(i0 + r).slice(j0, cols);
+                // SAFETY: by the caller; each block is written by one task.
+                unsafe {
+                    if p.accumulate {
+                        out.load(held);
+                        c.iter_mut().zip(&*held).for_each(|(c, h)| *c += h);
+                    }
+                    out.store(c);
+                }
+            }
+        });
+    });
+}

@@ -1,0 +1,66 @@
+//! Spreads work over the current thread pool. How work is cut depends on its size alone, never on the
+//! number of threads, so that results don't either.
+
+use rayon::prelude::*;
+use std::cell::Cell;
+use std::ops::Range;
+
+/// Elements that make up a task: enough to be worth handing to another thread.
+pub(crate) const GRAIN: usize = 32 << 10;
+
+/// Runs `f(0)`, …, `f(tasks − 1)`, in any order and at the same time.
+pub(crate) fn for_each(tasks: usize, f: impl Fn(usize) + Send + Sync) {
+    if tasks <= 1 || rayon::current_num_threads() == 1 {
+        (0..tasks).for_each(f);
+    } else {
+        (0..tasks).into_par_iter().with_max_len(1).for_each(f);
+    }
+}
+
+/// Cuts `0..items` into ranges of about [`GRAIN`] elements, where an item is `cost` elements.
+pub(crate) fn ranges(items: usize, cost: usize, f: impl Fn(Range<usize>) + Send + Sync) {
+    let step = (GRAIN / cost.max(1)).max(1);
+    for_each(items.div_ceil(step), |i| f(i * step..((i + 1) * step).min(items)));
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Lends `len` numbers of undefined value, kept for the next call on this thread.
+pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    // Taken out meanwhile, so that a nested call gets memory of its own.
+    let mut memory = SCRATCH.take();
+    if memory.len() < len {
+        memory.resize(len, 0.0);
+    }
+    let result = f(&mut memory[..len]);
+    SCRATCH.set(memory);
+    result
+}
+
+/// A pointer that may be given to other threads.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<T>(*mut T);
+
+// SAFETY: whoever writes through it from several threads sees to it that they don't meet.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// To the elements of a slice, which must outlive all uses.
+    pub(crate) fn new(x: &mut [T]) -> Self {
+        Shared(x.as_mut_ptr())
+    }
+
+    /// The part `range` of the slice.
+    ///
+    /// # Safety
+    /// It lies inside the slice, and no one else uses it meanwhile.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
+        // SAFETY: by the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(range.start), range.len()) }
+    }
+}

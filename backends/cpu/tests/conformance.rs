@@ -1,0 +1,42 @@
+//! The device against the reference, for several numbers of threads.
+
+use halite_cpu::CpuDevice;
+use halite_hal::conformance::{Options, run};
+use halite_hal::{DeviceOptions, OpKind};
+
+fn conforms(threads: usize) {
+    let device = CpuDevice::new(&DeviceOptions::default().threads(threads)).unwrap();
+    let report = run(&device, &Options::default());
+    for op in &report.ops {
+        println!("{:24} {:5} cases, worst {:.3}", op.op, op.cases, op.worst_tolerance_fraction);
+    }
+    let failures: Vec<String> = report
+        .ops
+        .iter()
+        .flat_map(|op| op.failures.iter().map(|f| format!("{}: {}: {}", op.op, f.case, f.message)))
+        .collect();
+    assert!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        failures[..failures.len().min(40)].join("\n")
+    );
+    for op in report.ops.iter().filter(|op| OpKind::NAMES.contains(&&*op.op)) {
+        assert!(op.cases > 0 && op.unsupported == 0 && op.composed == 0, "{op:?}");
+    }
+}
+
+#[test]
+fn with_one_thread() {
+    conforms(1);
+}
+
+#[test]
+fn with_two_threads() {
+    conforms(2);
+}
+
+#[test]
+fn with_three_threads() {
+    conforms(3);
+}
