@@ -1,1 +1,3 @@
 //! Halite's native CPU backend.
+
+pub mod gemm;
