@@ -8,6 +8,7 @@
 mod backend;
 mod device;
 mod executor;
+pub mod gemm;
 mod info;
 mod memory;
 mod ops;

@@ -1,10 +1,10 @@
 //! Matrix products: single, batched and grouped by expert.
 
 use super::moe::expert_rows;
+use crate::gemm::{self, Elem, MatMut, MatRef, VecRef};
 use crate::par::{self, Shared};
 use crate::simd::math::dot;
 use crate::simd::simd;
-use crate::simd::tile::{Product, product};
 use crate::view::View;
 use halite_hal::DType;
 
@@ -141,11 +141,43 @@ unsafe fn multiply(problems: &[Problem]) {
                 });
             }
         }
-        plain.push(p);
+        plain.push(p.describe());
     }
-    for p in &plain {
-        // SAFETY: by the caller.
-        unsafe { multiply_one(p) }
+    // SAFETY: by the caller; what was decoded is alive.
+    unsafe { gemm::run(&plain) }
+}
+
+fn element(dtype: DType) -> Elem {
+    match dtype {
+        DType::F32 => Elem::F32,
+        DType::F16 => Elem::F16,
+        DType::BF16 => Elem::Bf16,
+        other => unreachable!("{other} is no operand of a product"),
+    }
+}
+
+impl Problem {
+    fn describe(&self) -> gemm::Problem {
+        let strides = |x: &View| (x.strides[0] as isize, x.strides[1] as isize);
+        let read = |x: &View| {
+            let (row_stride, col_stride) = strides(x);
+            MatRef { ptr: x.ptr, elem: element(x.dtype), row_stride, col_stride }
+        };
+        let (row_stride, col_stride) = strides(&self.c);
+        gemm::Problem {
+            m: self.c.shape[0],
+            n: self.c.shape[1],
+            k: self.a.shape[1],
+            a: read(&self.a),
+            b: read(&self.b),
+            c: MatMut { ptr: self.c.ptr, elem: element(self.c.dtype), row_stride, col_stride },
+            bias: self.bias.map(|x| VecRef {
+                ptr: x.ptr,
+                elem: element(x.dtype),
+                stride: x.strides[0] as isize,
+            }),
+            accumulate: self.accumulate,
+        }
     }
 }
 
@@ -174,58 +206,6 @@ unsafe fn few_rows(p: &Problem) {
                         let product = dot_product(&a[i * k..(i + 1) * k], b);
                         c.set(0, f64::from(product + bias + held));
                     }
-                }
-            }
-        });
-    });
-}
-
-unsafe fn multiply_one(p: &Problem) {
-    const ROWS: usize = 64;
-    const COLS: usize = 256;
-    const DEEP: usize = 256;
-    let (m, n, k) = (p.c.shape[0], p.c.shape[1], p.a.shape[1]);
-    // SAFETY: by the caller.
-    let (a, b) = unsafe { (densify(&p.a), densify(&p.b)) };
-    let mut bias = vec![0.0; n];
-    if let Some(view) = &p.bias {
-        // SAFETY: by the caller.
-        unsafe { view.row(0).load(&mut bias) };
-    }
-    let across = n.div_ceil(COLS);
-    par::for_each(m.div_ceil(ROWS) * across, |i| {
-        let (i0, j0) = (i / across * ROWS, i % across * COLS);
-        let (rows, cols) = (ROWS.min(m - i0), COLS.min(n - j0));
-        par::with_scratch(rows * cols + cols, |scratch| {
-            let (c, held) = scratch.split_at_mut(rows * cols);
-            c.chunks_exact_mut(cols).for_each(|c| c.copy_from_slice(&bias[j0..j0 + cols]));
-            for k0 in (0..k).step_by(DEEP) {
-                // SAFETY: the pieces lie inside the dense copies.
-                unsafe {
-                    product(&Product {
-                        m: rows,
-                        n: cols,
-                        k: DEEP.min(k - k0),
-                        a: a.as_ptr().add(i0 * k + k0),
-                        a_row: k,
-                        a_col: 1,
-                        b: b.as_ptr().add(k0 * n + j0),
-                        b_row: n,
-                        c: c.as_mut_ptr(),
-                        c_row: cols,
-                        accumulate: true,
-                    });
-                }
-            }
-            for (r, c) in c.chunks_exact_mut(cols).enumerate() {
-                let out = p.c.row(i0 + r).slice(j0, cols);
-                // SAFETY: by the caller; each block is written by one task.
-                unsafe {
-                    if p.accumulate {
-                        out.load(held);
-                        c.iter_mut().zip(&*held).for_each(|(c, h)| *c += h);
-                    }
-                    out.store(c);
                 }
             }
         });

@@ -1,0 +1,219 @@
+//! Cuts problems into tiles, spreads the tiles over threads, and computes one tile.
+//!
+//! A tile packs what it needs itself: a block of A that stays in L2, and panels of B just before they are used. That
+//! costs a few per cent of repeated packing and in return tiles share nothing. Only m, n and the list of problems are
+//! cut, never k, so the cut can follow the number of threads without a change of results.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::isa::{Isa, KC, MAX_NR, MAX_TILE, Micro};
+use super::pack::Strip;
+use super::store::store;
+use super::{Elem, Problem};
+
+/// Rows of a tile at most: with KC values each, a quarter of a 1 MiB L2.
+const MC: usize = 266;
+/// Columns of a tile at most.
+const NC: usize = 1024;
+/// Rows and columns that a tile is not cut below for balance: packing would show.
+const MIN_MC: usize = 56;
+const MIN_NC: usize = 128;
+/// Panels of B packed at a time: long enough runs of a row-contiguous B for the hardware to prefetch.
+const PANELS: usize = 4;
+/// Tiles for each thread, to even out their differences.
+const TILES_PER_THREAD: f64 = 4.0;
+/// Multiply-adds that are not worth waking another thread for.
+const MIN_COST: f64 = 1e6;
+
+/// A part of one problem's C.
+struct Tile {
+    problem: Problem,
+    rows: std::ops::Range<usize>,
+    cols: std::ops::Range<usize>,
+}
+
+/// Computes `problems` with `isa` on the current rayon pool.
+///
+/// # Safety
+///
+/// As [`super::run_at`].
+pub(super) unsafe fn run(isa: &Isa, problems: &[Problem]) {
+    let tiles = plan(isa, problems, rayon::current_num_threads());
+    let compute = |t: &Tile| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            // SAFETY: the caller's promise; tiles are disjoint parts of C.
+            unsafe { tile(isa, t, scratch) }
+        });
+    };
+    if tiles.len() < 2 || rayon::current_num_threads() == 1 {
+        tiles.iter().for_each(compute);
+    } else {
+        tiles.par_iter().with_max_len(1).for_each(compute);
+    }
+}
+
+/// The problem with C's rows contiguous if they can be: `C = A·B` is also `Cᵀ = Bᵀ·Aᵀ`.
+fn row_contiguous(p: &Problem) -> Problem {
+    if p.c.col_stride == 1 || p.c.row_stride != 1 || p.bias.is_some() {
+        return *p;
+    }
+    let (a, b, c) = (p.b.transposed(), p.a.transposed(), p.c.transposed());
+    Problem { m: p.n, n: p.m, a, b, c, ..*p }
+}
+
+/// Multiply-adds, with rows and columns added for what packing costs.
+fn cost(p: &Problem) -> f64 {
+    (p.m + 16) as f64 * (p.n + 16) as f64 * (p.k + 1) as f64
+}
+
+fn plan(isa: &Isa, problems: &[Problem], threads: usize) -> Vec<Tile> {
+    let useful = |p: &&Problem| p.m > 0 && p.n > 0 && (p.k > 0 || p.bias.is_some() || !p.accumulate);
+    let total: f64 = problems.iter().filter(useful).map(cost).sum();
+    let share = (total / (threads as f64 * TILES_PER_THREAD)).max(MIN_COST);
+    let mut tiles = Vec::new();
+    for problem in problems.iter().filter(useful).map(row_contiguous) {
+        let Problem { m, n, .. } = problem;
+        let want = if threads == 1 { 1 } else { (cost(&problem) / share).ceil() as usize };
+        let mut down = m.div_ceil(MC);
+        let across = want.div_ceil(down).clamp(n.div_ceil(NC), n.div_ceil(MIN_NC));
+        down = want.div_ceil(across).clamp(down, m.div_ceil(MIN_MC).max(down));
+        let height = m.div_ceil(down).next_multiple_of(isa.mr);
+        let width = n.div_ceil(across).next_multiple_of(isa.nr);
+        for top in (0..m).step_by(height) {
+            for left in (0..n).step_by(width) {
+                let (rows, cols) = (top..m.min(top + height), left..n.min(left + width));
+                tiles.push(Tile { problem, rows, cols });
+            }
+        }
+    }
+    tiles
+}
+
+/// A cache line of values.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[expect(dead_code, reason = "only its size and alignment matter")] [f32; 16]);
+
+/// Buffers a thread keeps between tiles.
+#[derive(Default)]
+struct Scratch {
+    a: Vec<Line>,
+    b: Vec<Line>,
+    c: Vec<Line>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Makes room for `len` values.
+fn room(buffer: &mut Vec<Line>, len: usize) -> *mut f32 {
+    let lines = len.div_ceil(16);
+    if buffer.len() < lines {
+        buffer.resize(lines, Line([0.0; 16]));
+    }
+    buffer.as_mut_ptr().cast()
+}
+
+/// # Safety
+///
+/// As [`super::run_at`], for the tile's part of C.
+unsafe fn tile(isa: &Isa, t: &Tile, scratch: &mut Scratch) {
+    let Tile { problem: p, rows, cols } = t;
+    let (m, n, mr, nr) = (rows.len(), cols.len(), isa.mr, isa.nr);
+    let (a, b, c) = (p.a.at(rows.start, 0), p.b.at(0, cols.start), p.c.at(rows.start, cols.start));
+    let bias = p.bias.map(|v| v.shifted(cols.start as isize * v.stride));
+    let blocks = p.k.div_ceil(KC).max(1);
+    let depth = p.k.min(KC);
+
+    // Sums between blocks of k stay in an f32 C, and in `sums` for others.
+    let staged = c.elem != Elem::F32 && blocks > 1;
+    let in_place = c.elem == Elem::F32 && c.col_stride == 1;
+    let sums_stride = n.next_multiple_of(nr);
+    let sums = room(&mut scratch.c, if staged { m * sums_stride } else { 0 });
+    let packed_a = room(&mut scratch.a, m.next_multiple_of(mr) * depth);
+    let packed_b = room(&mut scratch.b, PANELS * nr * depth);
+    let mut buffer = [Line([0.0; 16]); MAX_TILE / 16];
+    let buffer = buffer.as_mut_ptr().cast::<f32>();
+    let mut bias_buffer = [0f32; MAX_NR];
+
+    for block in 0..blocks {
+        let k0 = block * KC;
+        let k = (p.k - k0).min(KC);
+        let (first, last) = (block == 0, block + 1 == blocks);
+        let from_a = a.at(0, k0);
+        let strip = Strip {
+            ptr: from_a.ptr,
+            elem: a.elem,
+            len: m,
+            depth: k,
+            stride: a.row_stride,
+            step: a.col_stride,
+        };
+        // SAFETY: rows of A within the problem; `packed_a` has room for whole panels.
+        unsafe { (isa.pack_a)(packed_a, &strip) };
+
+        for group in (0..n).step_by(PANELS * nr) {
+            let from_b = b.at(k0, group);
+            let len = (n - group).min(PANELS * nr);
+            let strip = Strip {
+                ptr: from_b.ptr,
+                elem: b.elem,
+                len,
+                depth: k,
+                stride: b.col_stride,
+                step: b.row_stride,
+            };
+            // SAFETY: columns of B within the problem; `packed_b` has room for PANELS panels.
+            unsafe { (isa.pack_b)(packed_b, &strip) };
+
+            for j in (group..group + len).step_by(nr) {
+                let cols = (n - j).min(nr);
+                let mut bias_ptr = std::ptr::null();
+                if let (true, Some(v)) = (first, bias) {
+                    let v = v.shifted(j as isize * v.stride);
+                    // One line deep, so that this is a copy whatever the panel's width.
+                    let strip =
+                        Strip { ptr: v.ptr, elem: v.elem, len: cols, depth: 1, stride: v.stride, step: 0 };
+                    // SAFETY: `cols` values of the bias go to a buffer of at least nr.
+                    unsafe { (isa.pack_b)(bias_buffer.as_mut_ptr(), &strip) };
+                    bias_ptr = bias_buffer.as_ptr();
+                }
+                for i in (0..m).step_by(mr) {
+                    let rows = (m - i).min(mr);
+                    let part = c.at(i, j);
+                    let add = !first || p.accumulate;
+                    let (dst, dst_stride, add_dst) = if staged {
+                        (sums.wrapping_add(i * sums_stride + j), sums_stride as isize, !first)
+                    } else if in_place && cols.is_multiple_of(isa.lanes) {
+                        (part.ptr.cast::<f32>(), part.row_stride, add)
+                    } else {
+                        (buffer, nr as isize, false)
+                    };
+                    // SAFETY: the panels were packed above; `dst` is the tile's part of C itself, or a buffer with
+                    // room for whole vectors; `store` writes the tile's part of C.
+                    unsafe {
+                        (isa.micro)(&Micro {
+                            rows,
+                            cols,
+                            k,
+                            a: packed_a.add(i * k),
+                            b: packed_b.add((j - group) * k),
+                            dst,
+                            dst_stride,
+                            bias: bias_ptr,
+                            add: add_dst,
+                        });
+                        if staged && last {
+                            store(dst, sums_stride, rows, cols, part, p.accumulate);
+                        } else if dst == buffer {
+                            store(dst, nr, rows, cols, part, add);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
