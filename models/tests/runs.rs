@@ -177,6 +177,9 @@ fn an_interrupted_run_ends_as_if_it_had_not_been() {
         assert!(take(&mut run, cut.path(), u64::MAX).finished);
 
         assert_eq!(metrics(whole.path()), metrics(cut.path()), "{accumulation} {cuts:?}");
+        // Each microbatch was a batch of its own.
+        let data = checkpoint::load(whole.path(), None).unwrap().state.data;
+        assert_eq!(data, source.state(9 * accumulation as u64));
         let [a, b] = [&whole, &cut].map(|d| contents(&d.path().join("step-9")));
         assert_eq!(a.len(), 6);
         assert!(a == b, "{accumulation} {cuts:?}: the checkpoints differ");

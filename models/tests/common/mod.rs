@@ -3,7 +3,7 @@
 
 use halite_hal::philox::Normals;
 use halite_hal::reference::ReferenceDevice;
-use halite_hal::{Source, TensorRef};
+use halite_hal::{Device, Source, TensorRef};
 use halite_models::config::{
     AttentionBias, GroupScore, Init, ModelConfig, ModelType, MoeConfig, QkNorm, RouterScores,
 };
@@ -101,7 +101,18 @@ pub fn write(device: &ReferenceDevice, t: &TensorRef, values: &[f64]) {
 /// A model on the f64 reference with weights so large that nothing is nearly linear or nearly tied.
 pub fn lively(config: &ModelConfig, seed: u64) -> (Arc<ReferenceDevice>, Model) {
     let device = Arc::new(ReferenceDevice::new());
-    let model = Model::new(device.clone(), config.clone(), seed).unwrap();
+    let model = lively_on(device.clone(), &device, config, seed);
+    (device, model)
+}
+
+/// The same on a device that keeps its memory on `reference`.
+pub fn lively_on(
+    device: Arc<dyn Device>,
+    reference: &ReferenceDevice,
+    config: &ModelConfig,
+    seed: u64,
+) -> Model {
+    let model = Model::new(device, config.clone(), seed).unwrap();
     for (i, p) in model.table.list.iter().enumerate() {
         let (mean, std) = match p.members[0].init {
             Init::Normal { .. } => (0.0, 1.5 / (p.shape[p.shape.len() - 1] as f64).sqrt()),
@@ -110,9 +121,9 @@ pub fn lively(config: &ModelConfig, seed: u64) -> (Arc<ReferenceDevice>, Model) 
         };
         let values: Vec<f64> =
             Normals::new(seed, 1000 + i as u32).take(p.elems()).map(|x| mean + std * x).collect();
-        write(&device, &model.weights.tensor(i), &values);
+        write(reference, &model.weights.tensor(i), &values);
     }
-    (device, model)
+    model
 }
 
 /// Documents of these lengths in one row of random tokens; every token has a target.
