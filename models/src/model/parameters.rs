@@ -132,7 +132,7 @@ impl ParameterSet {
     pub fn allocate(device: &Arc<dyn Device>, table: &ParameterTable) -> Result<Self> {
         let mut set = ParameterSet { device: device.clone(), buffers: Vec::new(), tensors: Vec::new() };
         for p in &table.list {
-            let row = 4 * p.elems() as u64 / p.members.len() as u64;
+            let row = 4 * p.shape.last().map_or(1, |&n| n as u64);
             let buffer = device.allocate(4 * p.elems() as u64, row)?;
             set.tensors.push(TensorRef::new(&buffer, DType::F32, &p.shape));
             set.buffers.push(buffer);
