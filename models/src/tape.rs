@@ -1,7 +1,7 @@
 //! Builds a graph from forward ops, and the gradients of what was built.
 //!
 //! A [`Tape`] covers one stage and one microbatch. Each forward op is appended to a
-//! [`Graph`] and noted as a [`Node`]; [`Tape::backward`] walks the notes in reverse and appends the
+//! [`Graph`] and noted as a `Node`; [`Tape::backward`] walks the notes in reverse and appends the
 //! gradient of each, made of ops again. Nothing runs while the tape is built.
 //!
 //! What backward needs is seen from the graph itself: a forward value that no gradient op reads dies

@@ -178,7 +178,8 @@ impl Tokenizer {
     /// Writes a `tokenizer.json`.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), TokenizerError> {
         let path = path.as_ref();
-        std::fs::write(path, self.to_json()?).map_err(|source| TokenizerError::Write { path: path.into(), source })
+        std::fs::write(path, self.to_json()?)
+            .map_err(|source| TokenizerError::Write { path: path.into(), source })
     }
 
     /// The ids of `text`. Special tokens written out in the text become their ids;

@@ -97,7 +97,8 @@ impl Demo {
         let memory = peak_memory(&*device);
         drop(run);
 
-        let (_, bits) = outcome.validation.ok_or_else(|| Error::Failed("stopped before the validation".into()))?;
+        let (_, bits) =
+            outcome.validation.ok_or_else(|| Error::Failed("stopped before the validation".into()))?;
         let bigram = bigram_bits_per_byte(&prepared.train_texts, &prepared.validation_texts)?;
         let rows = self.compare(&prepared)?;
         if self.json {
@@ -122,7 +123,16 @@ impl Demo {
         }
         let built_in = Path::new(env!("CARGO_MANIFEST_DIR"));
         let home = if built_in.join("hal/src").is_dir() { built_in } else { Path::new(".") };
-        let own = ["hal/src", "backends", "models/src", "bench-suite", "src", "docs", "README.md", "CONTRIBUTING.md"];
+        let own = [
+            "hal/src",
+            "backends",
+            "models/src",
+            "bench-suite",
+            "src",
+            "docs",
+            "README.md",
+            "CONTRIBUTING.md",
+        ];
         let paths: Vec<PathBuf> = own.iter().map(|p| home.join(p)).filter(|p| p.exists()).collect();
         if paths.is_empty() {
             return Err(Error::Usage("Halite's sources aren't here; give --data PATH…".into()));
@@ -151,7 +161,12 @@ impl Demo {
                 name: name.clone(),
                 prefill_tokens_per_second: prompt.len() as f64 / a.prefill_seconds,
                 decode_tokens_per_second: a.tokens.len() as f64 / a.decode_seconds,
-                max_logit_difference: a.logits.iter().zip(&b.logits).map(|(x, y)| f64::from(x - y).abs()).fold(0.0, f64::max),
+                max_logit_difference: a
+                    .logits
+                    .iter()
+                    .zip(&b.logits)
+                    .map(|(x, y)| f64::from(x - y).abs())
+                    .fold(0.0, f64::max),
                 mean_kl: mean_kl(&b.logits, &a.logits, vocab),
                 same_tokens: a.tokens == b.tokens,
                 router_agreement: agreement(&a.experts, &b.experts),
@@ -177,7 +192,11 @@ fn steps_in(device: &Arc<dyn Device>, prepared: &Prepared, config: &RunConfig, s
 fn replace_demo(out: &Path) -> Result<()> {
     let marker = out.join("metrics.jsonl");
     if marker.exists() && out.join("latest").exists() {
-        std::fs::remove_dir_all(out).map_err(|source| Error::File { action: "replace", path: out.into(), source })?;
+        std::fs::remove_dir_all(out).map_err(|source| Error::File {
+            action: "replace",
+            path: out.into(),
+            source,
+        })?;
     }
     Ok(())
 }
@@ -227,7 +246,14 @@ fn agreement(a: &[Vec<i32>], b: &[Vec<i32>]) -> f64 {
 
 fn print(rows: &[Row]) -> Result<()> {
     let heading = [
-        "device", "prefill tok/s", "decode tok/s", "max logit diff", "mean KL", "same tokens", "router agreement", "name",
+        "device",
+        "prefill tok/s",
+        "decode tok/s",
+        "max logit diff",
+        "mean KL",
+        "same tokens",
+        "router agreement",
+        "name",
     ];
     let mut table = vec![heading.map(String::from).to_vec()];
     for r in rows {

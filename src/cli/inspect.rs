@@ -23,7 +23,9 @@ pub struct Inspect {
 #[derive(clap::Subcommand)]
 enum Command {
     /// For each int64 tensor input_ids.N write f32 logits.N [tokens, vocab] and int64 greedy.N [16]
-    #[command(after_help = "Example:\n  halite inspect logits --model DIR --ids-from reference.safetensors --out ours.safetensors")]
+    #[command(
+        after_help = "Example:\n  halite inspect logits --model DIR --ids-from reference.safetensors --out ours.safetensors"
+    )]
     Logits {
         #[command(flatten)]
         files: Files,
@@ -32,7 +34,9 @@ enum Command {
         decode: bool,
     },
     /// Write the loss on train_ids [batch, tokens] and the gradient of every parameter
-    #[command(after_help = "Example:\n  halite inspect grads --model DIR --ids-from train.safetensors --out ours.safetensors")]
+    #[command(
+        after_help = "Example:\n  halite inspect grads --model DIR --ids-from train.safetensors --out ours.safetensors"
+    )]
     Grads {
         #[command(flatten)]
         files: Files,
@@ -113,7 +117,8 @@ pub fn train_ids(path: &std::path::Path, vocab_size: usize) -> Result<(Batch, us
     let input = Weights::open_file(path)?;
     let tensor = input.tensor("train_ids")?;
     let &[rows, tokens] = tensor.shape else {
-        let found = format!("{}: train_ids has shape {:?}, needs [batch, tokens]", path.display(), tensor.shape);
+        let found =
+            format!("{}: train_ids has shape {:?}, needs [batch, tokens]", path.display(), tensor.shape);
         return Err(Error::Failed(found));
     };
     let ids = token_ids(&tensor.to_i64()?, vocab_size)?;

@@ -15,7 +15,9 @@ pub struct TokenizerArgs {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Train byte-level BPE on text and write a tokenizer.json
-    #[command(after_help = "Example:\n  halite tokenizer train --data docs src --vocab-size 4096 --out tokenizer.json")]
+    #[command(
+        after_help = "Example:\n  halite tokenizer train --data docs src --vocab-size 4096 --out tokenizer.json"
+    )]
     Train {
         /// Files, folders, globs or .jsonl files
         #[arg(long, required = true, num_args = 1.., value_name = "PATH")]

@@ -18,10 +18,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Train a model on text, or go on training one
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  halite train --preset tiny --data docs src --steps 500 --out runs/tiny\n  \
+#[command(
+    after_help = "Examples:\n  halite train --preset tiny --data docs src --steps 500 --out runs/tiny\n  \
                         halite train --config run.toml --device cpu\n  \
                         halite train --out runs/tiny --resume --steps 1000\n  \
-                        halite train --from runs/tiny --data more.jsonl --lr 1e-4 --out runs/tuned")]
+                        halite train --from runs/tiny --data more.jsonl --lr 1e-4 --out runs/tuned"
+)]
 pub struct Train {
     /// Settings of the run; every option below takes precedence over the file
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
@@ -179,7 +181,9 @@ impl Train {
     fn checkpoint(&self) -> Result<Option<Checkpoint>> {
         let step = match &self.resume_from {
             Some(name) => Some(parse_step_name(name).ok_or_else(|| {
-                Error::Usage(format!("--resume-from {name:?} is not the name of a checkpoint, such as step-500"))
+                Error::Usage(format!(
+                    "--resume-from {name:?} is not the name of a checkpoint, such as step-500"
+                ))
             })?),
             None => None,
         };
@@ -257,7 +261,12 @@ impl Train {
         self.train(run, &*device)
     }
 
-    fn on_text(&self, device: Arc<dyn Device>, config: RunConfig, checkpoint: Option<&Checkpoint>) -> Result<()> {
+    fn on_text(
+        &self,
+        device: Arc<dyn Device>,
+        config: RunConfig,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<()> {
         if config.data.paths.is_empty() {
             return Err(Error::Usage("no text to train on: give --data PATH…, or paths in the file".into()));
         }
