@@ -1,5 +1,6 @@
 //! One training step: forward, backward, clipped AdamW. Each part is recorded once and replayed.
 
+use crate::config::RouterScores;
 use crate::data::Batch;
 use crate::model::{FeedForwardWeights, Model, ParameterSet, RopeBuffers, Weights, forward};
 use crate::tape::{Tape, Var};
@@ -34,8 +35,8 @@ pub struct OptimizerOptions {
     pub decay: Decay,
     /// Largest gradient norm; `None` doesn't clip.
     pub clip: Option<f32>,
-    /// Whether the router's load-balancing loss (the configuration's `router_aux_loss_coef`) takes part,
-    /// and selection biases are balanced.
+    /// Whether experts are balanced: softmax routers by the load-balancing loss with the configuration's
+    /// `router_aux_loss_coef`, routers with a selection bias by moving it.
     pub balance: bool,
     /// Step of a selection bias towards balance (DeepSeek-V3 §2.1.2, γ).
     pub bias_rate: f32,
@@ -352,11 +353,11 @@ impl Trainer {
             let n = routing.offsets.elems();
             let to = TensorRef::new(&self.loads, DType::I32, &[n]).with_offset(i * n);
             tape.graph.push(Op::copy(routing.offsets.clone(), to));
-            let coefficient = self.model.config.moe.as_ref().map_or(0.0, |m| m.router_aux_loss_coef);
-            if let Some(batches) = balance
-                && coefficient > 0.0
+            if let (Some(batches), Some(moe)) = (balance, &self.model.config.moe)
+                && moe.scores == RouterScores::Softmax
+                && moe.router_aux_loss_coef > 0.0
             {
-                tape.balance(routing, coefficient / batches as f64);
+                tape.balance(routing, moe.router_aux_loss_coef / batches as f64);
             }
         }
         loss
