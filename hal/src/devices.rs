@@ -1,6 +1,7 @@
 //! Devices made of other devices, or of nothing: for tests, traces and new backends.
 
 mod core_only;
+mod forward;
 mod null;
 mod trace;
 

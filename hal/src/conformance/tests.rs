@@ -3,10 +3,7 @@
 use super::*;
 use crate::devices::CoreOnly;
 use crate::reference::{Array, Real, ReferenceDevice, Sum, eval};
-use crate::{
-    BinaryFn, Binding, Buffer, DType, DeviceInfo, Event, MemoryStats, Op, OpDesc, Readback, Recording,
-    ReduceFn, Result, Source, StreamId, Support, TensorRef,
-};
+use crate::{BinaryFn, DType, Op, ReduceFn, Result, Source, StreamId, TensorRef};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 fn assert_clean(report: &Report) {
@@ -188,47 +185,14 @@ struct Planted {
 }
 
 impl Device for Planted {
-    fn info(&self) -> &DeviceInfo {
-        self.inner.info()
-    }
-    fn supports(&self, desc: &OpDesc) -> Support {
-        self.inner.supports(desc)
-    }
-    fn allocate(&self, bytes: u64, row_bytes: u64) -> Result<Buffer> {
-        self.inner.allocate(bytes, row_bytes)
-    }
-    fn create_stream(&self) -> Result<StreamId> {
-        self.inner.create_stream()
-    }
-    fn upload(&self, stream: StreamId, to: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
-        self.inner.upload(stream, to, offset, data)
-    }
-    fn download(&self, stream: StreamId, from: &Buffer, offset: u64, bytes: u64) -> Result<Readback> {
-        self.inner.download(stream, from, offset, bytes)
-    }
-    fn copy(&self, stream: StreamId, from: (&Buffer, u64), to: (&Buffer, u64), bytes: u64) -> Result<()> {
-        self.inner.copy(stream, from, to, bytes)
-    }
+    crate::forward_to!(inner; info, supports, allocate, create_stream, upload, download, copy, replay);
+    crate::forward_to!(inner; record_event, wait_event, synchronize, memory);
+
     fn submit(&self, stream: StreamId, ops: &[Op]) -> Result<()> {
         for op in ops {
             self.inner.submit(stream, &(self.change)(&self.inner, op)?)?;
         }
         Ok(())
-    }
-    fn replay(&self, stream: StreamId, recording: &Recording, bindings: &[Binding]) -> Result<()> {
-        self.inner.replay(stream, recording, bindings)
-    }
-    fn record_event(&self, stream: StreamId) -> Result<Event> {
-        self.inner.record_event(stream)
-    }
-    fn wait_event(&self, stream: StreamId, event: &Event) -> Result<()> {
-        self.inner.wait_event(stream, event)
-    }
-    fn synchronize(&self, stream: StreamId) -> Result<()> {
-        self.inner.synchronize(stream)
-    }
-    fn memory(&self) -> MemoryStats {
-        self.inner.memory()
     }
 }
 

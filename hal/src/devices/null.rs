@@ -1,8 +1,8 @@
 //! A device that does nothing.
 
 use crate::{
-    Buffer, Device, DeviceInfo, Error, Event, EventState, MemoryStats, Op, OpDesc, Readback, Result, Storage,
-    StreamId, Support,
+    Buffer, Device, DeviceInfo, Error, Event, MemoryStats, Op, OpDesc, Readback, Result, Storage, StreamId,
+    Support,
 };
 use std::any::Any;
 use std::sync::Arc;
@@ -36,20 +36,6 @@ impl Storage for Nothing {
 impl Drop for Nothing {
     fn drop(&mut self) {
         self.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-struct Past;
-
-impl EventState for Past {
-    fn poll(&self) -> Result<bool> {
-        Ok(true)
-    }
-    fn wait(&self) -> Result<()> {
-        Ok(())
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 
@@ -91,7 +77,7 @@ impl Device for NullDevice {
         ops.iter().try_for_each(|op| op.check(|_| None))
     }
     fn record_event(&self, _: StreamId) -> Result<Event> {
-        Ok(Event::new(Past))
+        Ok(Event::past())
     }
     fn wait_event(&self, _: StreamId, _: &Event) -> Result<()> {
         Ok(())

@@ -1,9 +1,6 @@
 //! A device that writes down what another is asked to do.
 
-use crate::{
-    Binding, Buffer, Device, DeviceInfo, Event, Graph, MemoryStats, Op, OpDesc, Readback, Recording, Result,
-    StreamId, Support,
-};
+use crate::{Binding, Buffer, Device, Graph, Op, OpDesc, Readback, Recording, Result, StreamId, Support};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// One thing that a traced device was asked to do.
@@ -61,21 +58,9 @@ impl TraceDevice {
 }
 
 impl Device for TraceDevice {
-    fn info(&self) -> &DeviceInfo {
-        self.inner.info()
-    }
-    fn supports(&self, desc: &OpDesc) -> Support {
-        self.inner.supports(desc)
-    }
-    fn workspace(&self, desc: &OpDesc) -> u64 {
-        self.inner.workspace(desc)
-    }
-    fn allocate(&self, bytes: u64, row_bytes: u64) -> Result<Buffer> {
-        self.inner.allocate(bytes, row_bytes)
-    }
-    fn create_stream(&self) -> Result<StreamId> {
-        self.inner.create_stream()
-    }
+    crate::forward_to!(inner; info, supports, workspace, allocate, create_stream, copy);
+    crate::forward_to!(inner; record_event, wait_event, synchronize, memory);
+
     fn upload(&self, stream: StreamId, to: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
         self.note([TraceEvent::Upload(data.len() as u64)]);
         self.inner.upload(stream, to, offset, data)
@@ -83,9 +68,6 @@ impl Device for TraceDevice {
     fn download(&self, stream: StreamId, from: &Buffer, offset: u64, bytes: u64) -> Result<Readback> {
         self.note([TraceEvent::Download(bytes)]);
         self.inner.download(stream, from, offset, bytes)
-    }
-    fn copy(&self, stream: StreamId, from: (&Buffer, u64), to: (&Buffer, u64), bytes: u64) -> Result<()> {
-        self.inner.copy(stream, from, to, bytes)
     }
     fn submit(&self, stream: StreamId, ops: &[Op]) -> Result<()> {
         self.note_ops(ops);
@@ -100,17 +82,5 @@ impl Device for TraceDevice {
     fn replay(&self, stream: StreamId, recording: &Recording, bindings: &[Binding]) -> Result<()> {
         self.note([TraceEvent::Replay]);
         self.inner.replay(stream, recording, bindings)
-    }
-    fn record_event(&self, stream: StreamId) -> Result<Event> {
-        self.inner.record_event(stream)
-    }
-    fn wait_event(&self, stream: StreamId, event: &Event) -> Result<()> {
-        self.inner.wait_event(stream, event)
-    }
-    fn synchronize(&self, stream: StreamId) -> Result<()> {
-        self.inner.synchronize(stream)
-    }
-    fn memory(&self) -> MemoryStats {
-        self.inner.memory()
     }
 }

@@ -2,9 +2,8 @@
 
 use super::{Array, decode, encode, eval, for_each_offset};
 use crate::{
-    Backend, Buffer, DType, Device, DeviceInfo, DeviceKind, DeviceOptions, Error, Event, EventState,
-    MemoryStats, Op, OpDesc, OpKind, Packing, Readback, Result, Source, Storage, StreamId, Support,
-    TensorRef,
+    Backend, Buffer, DType, Device, DeviceInfo, DeviceKind, DeviceOptions, Error, Event, MemoryStats, Op,
+    OpDesc, OpKind, Packing, Readback, Result, Source, Storage, StreamId, Support, TensorRef,
 };
 use std::any::Any;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -103,21 +102,6 @@ impl Storage for Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         self.count.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// Everything has ended when a call returns.
-struct Past;
-
-impl EventState for Past {
-    fn poll(&self) -> Result<bool> {
-        Ok(true)
-    }
-    fn wait(&self) -> Result<()> {
-        Ok(())
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 
@@ -286,7 +270,7 @@ impl Device for ReferenceDevice {
     }
 
     fn record_event(&self, _: StreamId) -> Result<Event> {
-        Ok(Event::new(Past))
+        Ok(Event::past())
     }
 
     fn wait_event(&self, _: StreamId, _: &Event) -> Result<()> {
