@@ -19,6 +19,7 @@ mod group;
 mod isa;
 mod pack;
 mod portable;
+mod skinny;
 mod store;
 mod tile;
 
