@@ -7,12 +7,13 @@ use half::{bf16, f16};
 use super::Elem;
 use super::isa::{Isa, KC, Micro};
 use super::pack::{Strip, Widen, pack_any};
-use super::skinny::{AHEAD, MAX_ROWS, Skinny, define_skinny};
+use super::skinny::{CacheAligned, MAX_ROWS, RUN, Skinny, define_skinny};
 
 const MR: usize = 6;
 const NR: usize = 16;
 
-pub(super) const ISA: Isa = Isa { mr: MR, nr: NR, lanes: 8, micro, pack_a: pack::<MR>, pack_b: pack::<NR>, skinny: Some(skinny) };
+pub(super) const ISA: Isa =
+    Isa { mr: MR, nr: NR, lanes: 8, micro, pack_a: pack::<MR>, pack_b: pack::<NR>, skinny: Some(skinny) };
 
 /// The kernels for 1..=MR rows and one or two vectors of columns.
 static TILES: [[unsafe fn(&Micro); 2]; MR] = [

@@ -148,7 +148,7 @@ macro_rules! define_skinny {
             }
         }
 
-        /// B's columns are contiguous: a few vectors of columns at a time, read from end to end, turned in registers.
+        /// B's columns are contiguous: a few vectors of columns at a time, read from end to end, turned in L1.
         ///
         /// # Safety
         ///
@@ -156,15 +156,16 @@ macro_rules! define_skinny {
         #[target_feature(enable = $features)]
         unsafe fn cols<const R: usize, E: Wide>(t: &Skinny) {
             let mut j = 0;
-            // Two vectors at a time, because one is a single chain of dependent additions.
-            while j + 2 * $lanes <= t.cols {
+            // Four vectors at a time, because one is a single chain of dependent additions.
+            while j + 4 * $lanes <= t.cols {
                 // SAFETY: the caller's promise; the columns from j lie before `cols`.
-                unsafe { some_cols::<R, 2, E>(t, j) };
-                j += 2 * $lanes;
+                unsafe { some_cols::<R, 4, E>(t, j) };
+                j += 4 * $lanes;
             }
-            if j < t.cols {
+            while j < t.cols {
                 // SAFETY: as above.
                 unsafe { some_cols::<R, 1, E>(t, j) };
+                j += $lanes;
             }
         }
 
@@ -176,39 +177,30 @@ macro_rules! define_skinny {
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn some_cols<const R: usize, const G: usize, E: Wide>(t: &Skinny, j: usize) {
+            let step = RUN / size_of::<E>();
+            let mut turned = CacheAligned([[[0f32; $lanes]; G]; RUN / 2]);
+            let turned = &mut turned.0;
             // SAFETY: `a` has R values for each p; each of the columns has k values; `sums` and `bias` reach past
             // the columns.
             unsafe {
-                let b = t.b.ptr.cast::<E>();
+                let b = t.b.ptr.cast::<E>().offset(j as isize * t.b.col_stride);
                 for block in (0..t.k).step_by(KC) {
                     let mut acc = [[$zero(); R]; G];
                     let end = (block + KC).min(t.k);
-                    for p in (block..end).step_by($lanes) {
-                        let a = t.a.add(p / $panel * $panel * R + p % $panel);
-                        for g in 0..G {
-                            let src = b.offset((j + g * $lanes) as isize * t.b.col_stride).add(p);
-                            if end - p >= $lanes {
-                                let mut r = [$zero(); $lanes];
-                                for l in 0..$lanes {
-                                    let line = src.offset(l as isize * t.b.col_stride);
-                                    _mm_prefetch::<_MM_HINT_T0>(line.cast::<i8>().wrapping_add(AHEAD));
-                                    r[l] = E::full(line);
-                                }
-                                let r = $transpose(r);
-                                for q in 0..$lanes {
-                                    for i in 0..R {
-                                        acc[g][i] = $fma($set1(*a.add(i * $panel + q)), r[q], acc[g][i]);
-                                    }
-                                }
-                            } else {
-                                for q in 0..end - p {
-                                    let mut y = [0f32; $lanes];
-                                    for l in 0..$lanes {
-                                        y[l] = (*src.offset(l as isize * t.b.col_stride).add(q)).widen();
-                                    }
-                                    for i in 0..R {
-                                        acc[g][i] = $fma($set1(*a.add(i * $panel + q)), $load(y.as_ptr()), acc[g][i]);
-                                    }
+                    for p in (block..end).step_by(step) {
+                        let depth = (end - p).min(step);
+                        // Where the columns go on: further down, or at the top of the columns after them.
+                        let ahead = match p + step < t.k {
+                            true => b.add(p + step),
+                            false => b.wrapping_offset((G * $lanes) as isize * t.b.col_stride),
+                        };
+                        turn(b.add(p), ahead, t.b.col_stride, &mut turned[..depth]);
+                        for (q, turned) in turned[..depth].iter().enumerate() {
+                            let a = t.a.add((p + q) / $panel * $panel * R + (p + q) % $panel);
+                            for i in 0..R {
+                                let x = $set1(*a.add(i * $panel));
+                                for g in 0..G {
+                                    acc[g][i] = $fma(x, $load(turned[g].as_ptr()), acc[g][i]);
                                 }
                             }
                         }
@@ -230,9 +222,53 @@ macro_rules! define_skinny {
                 }
             }
         }
+
+        /// Turns G vectors of B's columns, as many elements of each as `out` has rows.
+        ///
+        /// # Safety
+        ///
+        /// The columns, `stride` apart, are readable at `src`. Those at `ahead` are fetched and may be anything.
+        #[inline(never)]
+        #[target_feature(enable = $features)]
+        unsafe fn turn<const G: usize, E: Wide>(
+            src: *const E,
+            ahead: *const E,
+            stride: isize,
+            out: &mut [[[f32; $lanes]; G]],
+        ) {
+            let squares = out.len() / $lanes * $lanes;
+            for g in 0..G {
+                for p in (0..squares).step_by($lanes) {
+                    let mut r = [$zero(); $lanes];
+                    for (l, r) in r.iter_mut().enumerate() {
+                        let offset = (g * $lanes + l) as isize * stride + p as isize;
+                        // SAFETY: the caller's promise; a prefetch may point anywhere.
+                        unsafe {
+                            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_offset(offset).cast());
+                            *r = E::full(src.offset(offset));
+                        }
+                    }
+                    for (q, r) in $transpose(r).into_iter().enumerate() {
+                        // SAFETY: `out[..][g]` is one vector.
+                        unsafe { $store(out[p + q][g].as_mut_ptr(), r) };
+                    }
+                }
+                for p in squares..out.len() {
+                    for l in 0..$lanes {
+                        // SAFETY: the caller's promise.
+                        out[p][g][l] =
+                            unsafe { (*src.offset((g * $lanes + l) as isize * stride).add(p)).widen() };
+                    }
+                }
+            }
+        }
     };
 }
 pub(super) use define_skinny;
 
-/// How many bytes ahead columns are fetched: more streams than the hardware follows by itself.
-pub(super) const AHEAD: usize = 512;
+/// Bytes of each column turned at a time: a few cache lines in a row.
+pub(super) const RUN: usize = 256;
+
+/// A buffer of which no vector straddles cache lines.
+#[repr(align(64))]
+pub(super) struct CacheAligned<T>(pub T);

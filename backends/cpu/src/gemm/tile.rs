@@ -166,7 +166,10 @@ unsafe fn skinny(isa: &Isa, kernel: unsafe fn(&Skinny), t: &Tile, scratch: &mut 
         if let Some(v) = p.bias {
             bias = partial.add(m * n);
             let v = v.shifted(cols.start as isize * v.stride);
-            (isa.pack_b)(bias, &Strip { ptr: v.ptr, elem: v.elem, len: n, depth: 1, stride: v.stride, step: 0 });
+            (isa.pack_b)(
+                bias,
+                &Strip { ptr: v.ptr, elem: v.elem, len: n, depth: 1, stride: v.stride, step: 0 },
+            );
         }
         if add {
             for i in 0..m {
