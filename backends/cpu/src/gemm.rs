@@ -27,6 +27,8 @@ mod tile;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod skinny_x86;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,8 @@ use half::{bf16, f16};
 use super::Elem;
 use super::isa::{Isa, KC, Micro};
 use super::pack::{Strip, Widen, pack_any};
-use super::skinny::{CacheAligned, MAX_ROWS, RUN, Skinny, define_skinny};
+use super::skinny::{MAX_ROWS, Skinny};
+use super::skinny_x86::{CacheAligned, RUN, define_skinny};
 
 const MR: usize = 6;
 const NR: usize = 16;

@@ -81,6 +81,7 @@ pub(super) struct Micro {
     /// 1..=mr.
     pub rows: usize,
     /// 1..=nr.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "the portable tile has one width"))]
     pub cols: usize,
     /// Depth, 0..=KC.
     pub k: usize,
