@@ -19,6 +19,7 @@ mod group;
 mod isa;
 mod pack;
 mod portable;
+mod skinny;
 mod store;
 mod tile;
 
@@ -26,6 +27,8 @@ mod tile;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod skinny_x86;
 
 #[cfg(test)]
 mod tests;

@@ -5,13 +5,16 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::Elem;
-use super::isa::{Isa, Micro};
+use super::isa::{Isa, KC, Micro};
 use super::pack::{Strip, Widen, pack_any};
+use super::skinny::{MAX_ROWS, Skinny};
+use super::skinny_x86::{CacheAligned, RUN, define_skinny};
 
 const MR: usize = 6;
 const NR: usize = 16;
 
-pub(super) const ISA: Isa = Isa { mr: MR, nr: NR, lanes: 8, micro, pack_a: pack::<MR>, pack_b: pack::<NR> };
+pub(super) const ISA: Isa =
+    Isa { mr: MR, nr: NR, lanes: 8, micro, pack_a: pack::<MR>, pack_b: pack::<NR>, skinny: Some(skinny) };
 
 /// The kernels for 1..=MR rows and one or two vectors of columns.
 static TILES: [[unsafe fn(&Micro); 2]; MR] = [
@@ -76,13 +79,13 @@ trait Wide: Widen {
     /// # Safety
     ///
     /// The machine has AVX2 and F16C; eight elements are readable.
-    unsafe fn load(ptr: *const Self) -> __m256;
+    unsafe fn full(ptr: *const Self) -> __m256;
 }
 
 impl Wide for f32 {
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    unsafe fn load(ptr: *const Self) -> __m256 {
+    unsafe fn full(ptr: *const Self) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_loadu_ps(ptr) }
     }
@@ -91,7 +94,7 @@ impl Wide for f32 {
 impl Wide for f16 {
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    unsafe fn load(ptr: *const Self) -> __m256 {
+    unsafe fn full(ptr: *const Self) -> __m256 {
         // SAFETY: the caller's promise.
         _mm256_cvtph_ps(unsafe { _mm_loadu_si128(ptr.cast()) })
     }
@@ -100,7 +103,7 @@ impl Wide for f16 {
 impl Wide for bf16 {
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    unsafe fn load(ptr: *const Self) -> __m256 {
+    unsafe fn full(ptr: *const Self) -> __m256 {
         // SAFETY: the caller's promise.
         let bits = _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(ptr.cast()) });
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
@@ -144,7 +147,7 @@ unsafe fn pack_unit<const W: usize, E: Wide>(dst: *mut f32, s: &Strip) {
                 while p < s.depth {
                     let line = src.offset(p as isize * s.step);
                     for c in (0..vectors).step_by(8) {
-                        _mm256_storeu_ps(panel.add(p * W + c), E::load(line.add(c)));
+                        _mm256_storeu_ps(panel.add(p * W + c), E::full(line.add(c)));
                     }
                     for c in vectors..W {
                         *panel.add(p * W + c) = (*line.add(c)).widen();
@@ -186,7 +189,7 @@ unsafe fn block<const W: usize, E: Wide>(src: *const E, stride: isize, lines: us
     for (i, r) in r.iter_mut().enumerate() {
         if i < lines {
             // SAFETY: line i is readable.
-            *r = unsafe { E::load(src.offset(i as isize * stride)) };
+            *r = unsafe { E::full(src.offset(i as isize * stride)) };
         }
     }
     let index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -218,4 +221,9 @@ fn transpose8(mut r: [__m256; 8]) -> [__m256; 8] {
         t[4 + c] = _mm256_permute2f128_ps::<0x31>(r[c], r[4 + c]);
     }
     t
+}
+
+define_skinny! {
+    features: "avx2,fma,f16c", lanes: 8, panel: NR, zero: _mm256_setzero_ps, set1: _mm256_set1_ps,
+    fma: _mm256_fmadd_ps, add: _mm256_add_ps, load: _mm256_loadu_ps, store: _mm256_storeu_ps, transpose: transpose8
 }

@@ -5,13 +5,16 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::Elem;
-use super::isa::{Isa, Micro};
-use super::pack::{Strip, pack_any};
+use super::isa::{Isa, KC, Micro};
+use super::pack::{Strip, Widen, pack_any};
+use super::skinny::{MAX_ROWS, Skinny};
+use super::skinny_x86::{CacheAligned, RUN, define_skinny};
 
 const MR: usize = 14;
 const NR: usize = 32;
 
-pub(super) const ISA: Isa = Isa { mr: MR, nr: NR, lanes: 16, micro, pack_a: pack::<MR>, pack_b: pack::<NR> };
+pub(super) const ISA: Isa =
+    Isa { mr: MR, nr: NR, lanes: 16, micro, pack_a: pack::<MR>, pack_b: pack::<NR>, skinny: Some(skinny) };
 
 /// The kernels for 1..=MR rows and one or two vectors of columns.
 static TILES: [[unsafe fn(&Micro); 2]; MR] = [
@@ -80,11 +83,21 @@ unsafe fn tile<const R: usize, const V: usize>(t: &Micro) {
 }
 
 /// Sixteen elements widened to f32.
-trait Wide: Copy {
+trait Wide: Widen {
     /// # Safety
     ///
     /// The machine has AVX-512 F, BW and VL; the elements whose bit is set in `mask` are readable. Others become zero.
     unsafe fn load(ptr: *const Self, mask: u16) -> __m512;
+
+    /// # Safety
+    ///
+    /// As `load` with every bit set.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn full(ptr: *const Self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { Self::load(ptr, !0) }
+    }
 }
 
 impl Wide for f32 {
@@ -262,4 +275,9 @@ fn transpose16(mut r: [__m512; 16]) -> [__m512; 16] {
         t[12 + c] = _mm512_shuffle_f32x4::<0xdd>(odd[0], odd[1]);
     }
     t
+}
+
+define_skinny! {
+    features: "avx512f,avx512bw,avx512vl", lanes: 16, panel: NR, zero: _mm512_setzero_ps, set1: _mm512_set1_ps,
+    fma: _mm512_fmadd_ps, add: _mm512_add_ps, load: _mm512_loadu_ps, store: _mm512_storeu_ps, transpose: transpose16
 }

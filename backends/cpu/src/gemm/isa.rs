@@ -2,6 +2,7 @@
 
 use super::pack::Strip;
 use super::portable;
+use super::skinny::Skinny;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
@@ -71,6 +72,8 @@ pub(super) struct Isa {
     pub pack_a: unsafe fn(*mut f32, &Strip),
     /// Packs columns of B into panels `nr` wide.
     pub pack_b: unsafe fn(*mut f32, &Strip),
+    /// Multiplies a few rows with a B that is not packed.
+    pub skinny: Option<unsafe fn(&Skinny)>,
 }
 
 /// Arguments of a micro kernel: `dst = a·b (+ bias) (+ dst)` on `rows` × `cols` (rounded up to `lanes`) elements.
@@ -78,6 +81,7 @@ pub(super) struct Micro {
     /// 1..=mr.
     pub rows: usize,
     /// 1..=nr.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "the portable tile has one width"))]
     pub cols: usize,
     /// Depth, 0..=KC.
     pub k: usize,

@@ -8,7 +8,7 @@ const MR: usize = 4;
 const NR: usize = if cfg!(target_arch = "aarch64") { 16 } else { 8 };
 
 pub(super) const ISA: Isa =
-    Isa { mr: MR, nr: NR, lanes: NR, micro, pack_a: pack_any::<MR>, pack_b: pack_any::<NR> };
+    Isa { mr: MR, nr: NR, lanes: NR, micro, pack_a: pack_any::<MR>, pack_b: pack_any::<NR>, skinny: None };
 
 /// # Safety
 ///

@@ -3,10 +3,12 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::isa::MAX_NR;
 use super::{Elem, MatMut};
 
-/// `c = src (+ c)` for `rows` × `cols` (at most [`MAX_NR`]) elements.
+/// Values converted at a time.
+const CHUNK: usize = 32;
+
+/// `c = src (+ c)` for `rows` × `cols` elements.
 ///
 /// # Safety
 ///
@@ -72,27 +74,29 @@ impl Half for bf16 {
 
 /// # Safety
 ///
-/// `dst` has as many elements as `row` (at most [`MAX_NR`]), `stride` apart.
+/// `dst` has as many elements as `row`, `stride` apart.
 unsafe fn store_half<H: Half>(row: &[f32], dst: *mut H, stride: isize, add: bool) {
-    let n = row.len();
-    let mut narrow = [H::default(); MAX_NR];
-    let mut sum = [0f32; MAX_NR];
-    let (narrow, sum) = (&mut narrow[..n], &mut sum[..n]);
-    if add {
-        for (j, h) in narrow.iter_mut().enumerate() {
+    let mut narrow = [H::default(); CHUNK];
+    let mut sum = [0f32; CHUNK];
+    for (chunk, row) in row.chunks(CHUNK).enumerate() {
+        let (narrow, sum) = (&mut narrow[..row.len()], &mut sum[..row.len()]);
+        let dst = dst.wrapping_offset((chunk * CHUNK) as isize * stride);
+        if add {
+            for (j, h) in narrow.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                *h = unsafe { *dst.offset(j as isize * stride) };
+            }
+            H::widen(narrow, sum);
+            for (s, v) in sum.iter_mut().zip(row) {
+                *s += v;
+            }
+            H::narrow(sum, narrow);
+        } else {
+            H::narrow(row, narrow);
+        }
+        for (j, &h) in narrow.iter().enumerate() {
             // SAFETY: the caller's promise.
-            *h = unsafe { *dst.offset(j as isize * stride) };
+            unsafe { *dst.offset(j as isize * stride) = h };
         }
-        H::widen(narrow, sum);
-        for (s, v) in sum.iter_mut().zip(row) {
-            *s += v;
-        }
-        H::narrow(sum, narrow);
-    } else {
-        H::narrow(row, narrow);
-    }
-    for (j, &h) in narrow.iter().enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe { *dst.offset(j as isize * stride) = h };
     }
 }

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::isa::{Isa, KC, MAX_NR, MAX_TILE, Micro};
 use super::pack::Strip;
+use super::skinny::{MAX_ROWS, Skinny};
 use super::store::store;
 use super::{Elem, Problem};
 
@@ -44,7 +45,7 @@ pub(super) unsafe fn run(isa: &Isa, problems: &[Problem]) {
     let compute = |t: &Tile| {
         SCRATCH.with_borrow_mut(|scratch| {
             // SAFETY: the caller's promise; tiles are disjoint parts of C.
-            unsafe { tile(isa, t, scratch) }
+            unsafe { skinny_then_packed(isa, t, scratch) }
         });
     };
     if tiles.len() < 2 || rayon::current_num_threads() == 1 {
@@ -117,10 +118,76 @@ fn room(buffer: &mut Vec<Line>, len: usize) -> *mut f32 {
     buffer.as_mut_ptr().cast()
 }
 
+/// Computes the tile by the skinny kernel as far as that reaches, and what is left by packing.
+///
 /// # Safety
 ///
 /// As [`super::run_at`], for the tile's part of C.
-unsafe fn tile(isa: &Isa, t: &Tile, scratch: &mut Scratch) {
+unsafe fn skinny_then_packed(isa: &Isa, t: &Tile, scratch: &mut Scratch) {
+    let Tile { problem: p, rows, cols } = t;
+    let unit = p.b.row_stride == 1 || p.b.col_stride == 1;
+    let split = match isa.skinny {
+        Some(kernel) if unit && p.k > 0 && rows.len() <= MAX_ROWS && cols.len() >= isa.lanes => {
+            let split = cols.start + cols.len() / isa.lanes * isa.lanes;
+            let part = Tile { problem: *p, rows: rows.clone(), cols: cols.start..split };
+            // SAFETY: the caller's promise, for fewer columns.
+            unsafe { skinny(isa, kernel, &part, scratch) };
+            split
+        }
+        _ => cols.start,
+    };
+    if split < cols.end {
+        // SAFETY: the caller's promise, for fewer columns.
+        unsafe { packed(isa, &Tile { problem: *p, rows: rows.clone(), cols: split..cols.end }, scratch) };
+    }
+}
+
+/// # Safety
+///
+/// As [`super::run_at`], for the tile's part of C; the tile fits the kernel.
+unsafe fn skinny(isa: &Isa, kernel: unsafe fn(&Skinny), t: &Tile, scratch: &mut Scratch) {
+    let Tile { problem: p, rows, cols } = t;
+    let (m, n, k) = (rows.len(), cols.len(), p.k);
+    let c = p.c.at(rows.start, cols.start);
+    // An f32 C starts the sum, as it does in `packed`.
+    let add = p.accumulate && c.elem == Elem::F32;
+    let a = p.a.at(rows.start, 0);
+    let packed_a = room(&mut scratch.a, k.next_multiple_of(isa.nr) * m);
+    let sums = room(&mut scratch.c, m * n);
+    let partial = room(&mut scratch.b, (m + 1) * n.next_multiple_of(isa.nr));
+    // SAFETY: operands lie within the problem, and the buffers have room for [k, m], [m, n] and [m + 1, n] values in
+    // whole panels.
+    unsafe {
+        // A's rows become the depth, its columns the lines.
+        let strip =
+            Strip { ptr: a.ptr, elem: a.elem, len: k, depth: m, stride: a.col_stride, step: a.row_stride };
+        (isa.pack_b)(packed_a, &strip);
+        let mut bias = std::ptr::null_mut();
+        if let Some(v) = p.bias {
+            bias = partial.add(m * n);
+            let v = v.shifted(cols.start as isize * v.stride);
+            (isa.pack_b)(
+                bias,
+                &Strip { ptr: v.ptr, elem: v.elem, len: n, depth: 1, stride: v.stride, step: 0 },
+            );
+        }
+        if add {
+            for i in 0..m {
+                for j in 0..n {
+                    *sums.add(i * n + j) = *c.at(i, j).ptr.cast();
+                }
+            }
+        }
+        let b = p.b.at(0, cols.start);
+        kernel(&Skinny { rows: m, cols: n, k, a: packed_a, b, sums, partial, bias, add });
+        store(sums, n, m, n, c, p.accumulate && !add);
+    }
+}
+
+/// # Safety
+///
+/// As [`super::run_at`], for the tile's part of C.
+unsafe fn packed(isa: &Isa, t: &Tile, scratch: &mut Scratch) {
     let Tile { problem: p, rows, cols } = t;
     let (m, n, mr, nr) = (rows.len(), cols.len(), isa.mr, isa.nr);
     let (a, b, c) = (p.a.at(rows.start, 0), p.b.at(0, cols.start), p.c.at(rows.start, cols.start));
