@@ -6,7 +6,7 @@ use common::{alone, batch, ignore, joined, lively, tiny, write, zoo};
 use halite_hal::philox::Normals;
 use halite_hal::reference::ReferenceDevice;
 use halite_hal::{DType, Device, Op, Recording, StreamId, TensorRef};
-use halite_models::config::ModelConfig;
+use halite_models::config::{ModelConfig, RouterScores};
 use halite_models::data::Batch;
 use halite_models::model::{self, Model};
 use halite_models::tape::Tape;
@@ -97,7 +97,9 @@ fn directions(name: &str, config: &ModelConfig, batches: &[Batch]) {
     let gradients = gradients(&device, &trainer);
 
     let probes: Vec<Probe> = batches.iter().map(|b| Probe::new(&device, &model, b)).collect();
-    let coefficient = config.moe.as_ref().map_or(0.0, |m| m.router_aux_loss_coef);
+    // Sigmoid routers are balanced by their selection bias, not by a loss.
+    let softmax = config.moe.as_ref().filter(|m| m.scores == RouterScores::Softmax);
+    let coefficient = softmax.map_or(0.0, |m| m.router_aux_loss_coef);
     let loss = || {
         let (nats, balance) = probes
             .iter()
