@@ -182,3 +182,23 @@ fn the_backend_has_one_device_and_profiles_restrict_it() {
     let b = d.allocate(300 << 20, 1 << 20).unwrap();
     assert_eq!(b.storage().chunks(), [0, 128 << 20, 256 << 20]);
 }
+
+/// Quantised products where nothing is left of an axis; of few rows, and of more.
+#[test]
+fn quantised_products_of_nothing_are_the_bias() {
+    let d = device(1);
+    for m in [0usize, 1, 20] {
+        for k in [0usize, 32] {
+            let weights = d.allocate(3 * 34, 0).unwrap();
+            d.upload(S0, &weights, 0, &[0; 3 * 34]).unwrap();
+            let w = TensorRef::new(&weights, DType::Q8_0, &[3, k]).transpose(0, 1);
+            let t = |x: &[f32], shape: &[usize]| TensorRef::new(&upload(&d, x), DType::F32, shape);
+            let c = upload(&d, &vec![9.0; 3 * m]);
+            let bias = t(&[1.0, 2.0, 3.0], &[3]);
+            let product = TensorRef::new(&c, DType::F32, &[m, 3]);
+            d.submit(S0, &[Op::matmul_with(t(&vec![1.0; m * k], &[m, k]), w, Some(bias), product, false)])
+                .unwrap();
+            assert_eq!(floats(&d, S0, &c).unwrap(), [1.0, 2.0, 3.0].repeat(m));
+        }
+    }
+}

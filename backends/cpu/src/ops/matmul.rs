@@ -123,9 +123,13 @@ unsafe fn multiply(problems: &[Problem]) {
     let mut plain = Vec::with_capacity(problems.len());
     for p in problems {
         let mut p = *p;
+        let rows = p.c.shape[0];
+        if p.c.shape.elems() == 0 {
+            continue;
+        }
         // SAFETY: by the caller, throughout.
         unsafe {
-            if p.b.dtype.is_block() && p.c.shape[0] <= FEW_ROWS && p.b.strides[0] == 1 {
+            if p.b.dtype.is_block() && rows <= FEW_ROWS && p.b.strides[0] == 1 && p.b.shape[0] > 0 {
                 few_rows(&p);
                 continue;
             }
@@ -182,29 +186,48 @@ impl Problem {
 }
 
 simd! {
-    fn dot_product(a: &[f32], b: &[f32]) -> f32 {
-        dot::<FMA>(a, b)
+    /// `c[i] = a[i]·b` for rows `a[i]` of the length of `b`; `c[i]` stands `stride` apart.
+    fn dots(a: &[f32], b: &[f32], c: &mut [f32], stride: usize) {
+        for (a, c) in a.chunks_exact(b.len()).zip(c.iter_mut().step_by(stride)) {
+            *c = dot::<FMA>(a, b);
+        }
     }
 }
 
 /// A product of few rows with a matrix that is dense along `k`: each column is decoded once, and
 /// multiplied with all rows.
 unsafe fn few_rows(p: &Problem) {
+    /// Columns whose results are collected before they are written.
+    const WIDE: usize = 32;
     let (m, n, k) = (p.c.shape[0], p.c.shape[1], p.a.shape[1]);
-    // SAFETY: by the caller, throughout; each column is written by one task.
+    // SAFETY: by the caller.
     let a = unsafe { densify(&p.a) };
-    par::ranges(n, k, |columns| {
-        par::with_scratch(k, |scratch| {
-            for j in columns {
-                // SAFETY: as above.
+    par::ranges(n.div_ceil(WIDE), WIDE * k, |pieces| {
+        par::with_scratch(k + (m + 2) * WIDE, |scratch| {
+            let (column, rest) = scratch.split_at_mut(k);
+            let (sums, rest) = rest.split_at_mut(m * WIDE);
+            let (bias, held) = rest.split_at_mut(WIDE);
+            for j0 in pieces.map(|piece| piece * WIDE) {
+                let wide = WIDE.min(n - j0);
+                let (bias, held) = (&mut bias[..wide], &mut held[..wide]);
+                bias.fill(0.0);
+                // SAFETY: by the caller; each piece is written by one task.
                 unsafe {
-                    let b = p.b.part(j * p.b.strides[1], k, 1).read(scratch);
-                    let bias = p.bias.map_or(0.0, |bias| bias.row(0).get(j) as f32);
-                    for i in 0..m {
-                        let c = p.c.row(i).slice(j, 1);
-                        let held = if p.accumulate { c.get(0) as f32 } else { 0.0 };
-                        let product = dot_product(&a[i * k..(i + 1) * k], b);
-                        c.set(0, f64::from(product + bias + held));
+                    if let Some(x) = p.bias {
+                        x.row(0).slice(j0, wide).load(bias);
+                    }
+                    for j in 0..wide {
+                        let b = p.b.part((j0 + j) * p.b.strides[1], k, 1).read(column);
+                        dots(&a, b, &mut sums[j..], WIDE);
+                    }
+                    for (i, sums) in sums.chunks_exact_mut(WIDE).enumerate() {
+                        let (c, sums) = (p.c.row(i).slice(j0, wide), &mut sums[..wide]);
+                        sums.iter_mut().zip(&*bias).for_each(|(s, b)| *s += b);
+                        if p.accumulate {
+                            c.load(held);
+                            sums.iter_mut().zip(&*held).for_each(|(s, h)| *s += h);
+                        }
+                        c.store(sums);
                     }
                 }
             }

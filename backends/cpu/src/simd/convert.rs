@@ -117,21 +117,18 @@ unsafe fn block_scale(block: *const u8) -> f32 {
 /// # Safety
 /// The blocks are there.
 pub(crate) unsafe fn blocks_to_f32(dtype: DType, block: *const u8, first: usize, y: &mut [f32]) {
-    let bytes = dtype.block_bytes();
     if first == 0 && y.len().is_multiple_of(32) {
-        for (b, y) in y.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            // SAFETY: by the caller.
-            unsafe {
-                let block = block.add(b * bytes);
-                let scale = block_scale(block);
-                match dtype {
-                    DType::Q8_0 => q8(scale, &*block.add(2).cast(), y),
-                    _ => q4(scale, &*block.add(2).cast(), y),
-                }
+        let y = y.as_chunks_mut::<32>().0;
+        // SAFETY: by the caller; blocks are bytes without alignment.
+        unsafe {
+            match dtype {
+                DType::Q8_0 => decode_q8(std::slice::from_raw_parts(block.cast(), y.len()), y),
+                _ => decode_q4(std::slice::from_raw_parts(block.cast(), y.len()), y),
             }
         }
         return;
     }
+    let bytes = dtype.block_bytes();
     for (i, y) in y.iter_mut().enumerate() {
         let e = first + i;
         // SAFETY: by the caller.
@@ -139,17 +136,25 @@ pub(crate) unsafe fn blocks_to_f32(dtype: DType, block: *const u8, first: usize,
     }
 }
 
-fn q8(scale: f32, q: &[i8; 32], y: &mut [f32; 32]) {
-    for (y, q) in y.iter_mut().zip(q) {
-        *y = scale * f32::from(*q);
+simd! {
+    fn decode_q8(blocks: &[[u8; 34]], y: &mut [[f32; 32]]) {
+        for ([s0, s1, q @ ..], y) in blocks.iter().zip(y) {
+            let scale = f16::from_le_bytes([*s0, *s1]).to_f32();
+            for (y, q) in y.iter_mut().zip(q) {
+                *y = scale * f32::from(*q as i8);
+            }
+        }
     }
-}
 
-fn q4(scale: f32, q: &[u8; 16], y: &mut [f32; 32]) {
-    let (low, high) = y.split_at_mut(16);
-    for ((l, h), q) in low.iter_mut().zip(high).zip(q) {
-        *l = scale * (f32::from(q & 15) - 8.0);
-        *h = scale * (f32::from(q >> 4) - 8.0);
+    fn decode_q4(blocks: &[[u8; 18]], y: &mut [[f32; 32]]) {
+        for ([s0, s1, q @ ..], y) in blocks.iter().zip(y) {
+            let scale = f16::from_le_bytes([*s0, *s1]).to_f32();
+            let (low, high) = y.split_at_mut(16);
+            for ((l, h), q) in low.iter_mut().zip(high).zip(q) {
+                *l = scale * (f32::from(q & 15) - 8.0);
+                *h = scale * (f32::from(q >> 4) - 8.0);
+            }
+        }
     }
 }
 
