@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use halite_cpu::gemm::{Elem, MatMut, MatRef, Problem, grouped, grouped_weight_grad, run};
+use halite_cpu::gemm::{Elem, MatMut, MatRef, Problem, run};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// Independent chains enough to hide the latency of a multiply-add, in vectors of 16.
@@ -104,15 +104,23 @@ fn bench(criterion: &mut Criterion) {
     let even: Vec<i32> = (0..=8).map(|e| e * 512).collect();
     let skewed = [0, 1600, 2500, 3100, 3500, 3800, 4000, 4060, 4096];
     let product = |p: Problem| (vec![p], p.m * p.n * p.k);
+    // Rows `offsets[e]..offsets[e + 1]` of `a` and `c` with matrix `e` of `b`.
     let expert = |p: Problem, offsets: &[i32]| {
-        let problems = grouped(p, offsets, (p.n * p.k) as isize, 0).expect("offsets end at p.m");
-        (problems, p.m * p.n * p.k)
+        let problems = offsets.windows(2).enumerate().map(|(e, w)| {
+            let (row, m) = (w[0] as usize, (w[1] - w[0]) as usize);
+            let b = p.b.shifted((e * p.n * p.k) as isize);
+            Problem { m, a: p.a.at(row, 0), b, c: p.c.at(row, 0), ..p }
+        });
+        (problems.collect(), p.m * p.n * p.k)
     };
-    let expert_grad = |memory: &mut Memory, n: usize, k: usize| {
-        let (dy, x) = (Memory::read(&memory.a, n, 1), Memory::read(&memory.b, k, 1));
-        let dw = memory.write(k);
-        let problems = grouped_weight_grad(dy, x, dw, 4096, n, k, &even, (n * k) as isize, false);
-        (problems.expect("offsets end at 4096"), 4096 * n * k)
+    // The same rows of `dy` and `x`, into matrix `e` of `dw`.
+    let expert_grad = |p: Problem, offsets: &[i32]| {
+        let problems = offsets.windows(2).enumerate().map(|(e, w)| {
+            let (row, k) = (w[0] as usize, (w[1] - w[0]) as usize);
+            let c = p.c.shifted((e * p.m * p.n) as isize);
+            Problem { k, a: p.a.at(0, row), b: p.b.at(row, 0), c, ..p }
+        });
+        (problems.collect(), p.m * p.n * p.k)
     };
     let cases = [
         ("head", product(memory.forward(2048, 4096, 256))),
@@ -123,7 +131,7 @@ fn bench(criterion: &mut Criterion) {
         ("experts_up", expert(memory.forward(4096, 512, 256), &even)),
         ("experts_up_skewed", expert(memory.forward(4096, 512, 256), &skewed)),
         ("experts_down", expert(memory.forward(4096, 256, 512), &even)),
-        ("experts_up_weight_grad", expert_grad(&mut memory, 512, 256)),
+        ("experts_up_weight_grad", expert_grad(memory.weight_grad(4096, 512, 256), &even)),
         ("decode_1", product(memory.forward(1, 4096, 4096))),
         ("decode_4", product(memory.forward(4, 4096, 4096))),
     ];

@@ -2,8 +2,7 @@
 //!
 //! Everything is a list of independent [`Problem`]s, each `C[m,n] = A[m,k]·B[k,n] (+ bias[n]) (+ C)` with its own
 //! sizes, element types and strides. [`run`] cuts all of them into tiles and balances the tiles over the current
-//! rayon pool, so that a few large experts among many small ones keep every thread busy. [`batched`], [`grouped`]
-//! and [`grouped_weight_grad`] write such lists.
+//! rayon pool, so that a few large experts among many small ones keep every thread busy.
 //!
 //! # Numerics
 //!
@@ -15,7 +14,6 @@
 //! (aarch64). Bias joins the first block's sum. A 16-bit C is rounded once, after everything was added in f32; an
 //! accumulating f32 C takes the blocks' sums one by one.
 
-mod group;
 mod isa;
 mod pack;
 mod portable;
@@ -33,7 +31,6 @@ mod skinny_x86;
 #[cfg(test)]
 mod tests;
 
-pub use group::{GroupError, batched, grouped, grouped_weight_grad};
 pub use isa::Level;
 
 /// Element type of an operand.

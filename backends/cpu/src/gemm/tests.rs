@@ -383,7 +383,15 @@ fn batches_step_through_their_operands() {
     let bias = Mat::new(count, n, Elem::F32, Layout::Rows, values(8));
     let first = Problem { m, b: b.read(), bias: Some(bias.row()), ..all.problem() };
     let strides = [m * k, k * n, m * n, n].map(|s| s as isize);
-    let problems = batched(first, count, strides[0], strides[1], strides[2], strides[3]);
+    let problems: Vec<Problem> = (0..count as isize)
+        .map(|e| Problem {
+            a: first.a.shifted(e * strides[0]),
+            b: first.b.shifted(e * strides[1]),
+            c: first.c.shifted(e * strides[2]),
+            bias: first.bias.map(|v| v.shifted(e * strides[3])),
+            ..first
+        })
+        .collect();
     // SAFETY: the operands are owned above and hold `count` matrices each.
     unsafe { run(&problems) };
     for e in 0..count {
@@ -403,95 +411,4 @@ fn batches_step_through_their_operands() {
             (0..n).for_each(|j| assert_eq!(all.c.get(e * m + i, j), want.get(i, j)));
         }
     }
-}
-
-/// Segments with empty experts, rows outside of all, and one expert with every row.
-const OFFSETS: [&[i32]; 6] =
-    [&[0, 10, 10, 61, 70], &[0, 70], &[0, 0, 70, 70, 70], &[3, 5, 40], &[0, 0, 0], &[7]];
-
-#[test]
-fn grouped_uses_each_rows_expert() {
-    let (rows, n, k) = (70, 37, 261);
-    for offsets in OFFSETS {
-        let experts = offsets.len() - 1;
-        let weights = Mat::new(experts * n, k, Elem::F32, Layout::Rows, values(5));
-        let biases = Mat::new(experts, n, Elem::F32, Layout::Rows, values(6));
-        for (accumulate, &level) in
-            [false, true].into_iter().flat_map(|x| Level::available().iter().map(move |l| (x, l)))
-        {
-            let old = Case { accumulate, ..Case::plain(rows, n, k) };
-            let mut new = old.clone();
-            let b = weights.read().transposed();
-            let all = Problem { b, bias: Some(biases.row()), ..new.problem() };
-            let problems = grouped(all, offsets, (n * k) as isize, n as isize).unwrap();
-            // SAFETY: the operands are owned above, with a matrix and a bias for each expert.
-            with_threads(3, || unsafe { run_at(level, &problems) });
-            for i in 0..rows {
-                let expert = (0..experts).find(|&e| (offsets[e]..offsets[e + 1]).contains(&(i as i32)));
-                for j in 0..n {
-                    let mut want = if accumulate { old.c.get(i, j) } else { 0.0 };
-                    if let Some(e) = expert {
-                        want += biases.get(e, j);
-                        want += (0..k).map(|p| old.a.get(i, p) * weights.get(e * n + j, p)).sum::<f64>();
-                    }
-                    assert!((new.c.get(i, j) - want).abs() < 1e-4, "{level:?} {offsets:?} ({i}, {j})");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn grouped_weight_grad_sums_each_experts_rows() {
-    let (rows, n, k) = (70, 37, 45);
-    let dy = Mat::new(rows, n, Elem::F32, Layout::Rows, values(1));
-    let x = Mat::new(rows, k, Elem::Bf16, Layout::Rows, values(2));
-    for offsets in OFFSETS {
-        let experts = offsets.len() - 1;
-        let old = Mat::new(experts * n, k, Elem::F32, Layout::Rows, values(3));
-        for (accumulate, &level) in
-            [false, true].into_iter().flat_map(|x| Level::available().iter().map(move |l| (x, l)))
-        {
-            let mut new = old.clone();
-            let stride = (n * k) as isize;
-            let problems = grouped_weight_grad(
-                dy.read(),
-                x.read(),
-                new.write(),
-                rows,
-                n,
-                k,
-                offsets,
-                stride,
-                accumulate,
-            )
-            .unwrap();
-            // SAFETY: the operands are owned above, with a gradient for each expert.
-            with_threads(3, || unsafe { run_at(level, &problems) });
-            for e in 0..experts {
-                for i in 0..n {
-                    for j in 0..k {
-                        let own = offsets[e] as usize..offsets[e + 1] as usize;
-                        let old = if accumulate { old.get(e * n + i, j) } else { 0.0 };
-                        let want = old + own.map(|r| dy.get(r, i) * x.get(r, j)).sum::<f64>();
-                        let got = new.get(e * n + i, j);
-                        assert!(
-                            (got - want).abs() < 1e-4,
-                            "{level:?} {offsets:?} {e} ({i}, {j}): {got}, not {want}"
-                        );
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn bad_offsets_are_named() {
-    let problem = Case::plain(4, 4, 4).problem();
-    let error = |offsets: &[i32]| grouped(problem, offsets, 16, 0).unwrap_err();
-    assert_eq!(error(&[]), GroupError::Empty);
-    assert_eq!(error(&[-1, 4]), GroupError::Falling { index: 0, offset: -1, least: 0 });
-    assert_eq!(error(&[0, 3, 2]), GroupError::Falling { index: 2, offset: 2, least: 3 });
-    assert_eq!(error(&[0, 5]), GroupError::PastEnd { end: 5, rows: 4 });
 }
