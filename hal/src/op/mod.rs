@@ -4,12 +4,12 @@
 mod build;
 mod check;
 mod custom;
+mod function;
 mod kind;
 
 pub use custom::{CustomOp, CustomRef};
-pub use kind::{
-    AdamW, Attention, BinaryFn, Distribution, GroupScore, OpKind, ReduceFn, Router, Scalar, ScoreFn, UnaryFn,
-};
+pub use function::{BinaryFn, Distribution, GroupScore, ReduceFn, Scalar, ScoreFn, UnaryFn};
+pub use kind::{AdamW, Attention, OpKind, Router};
 
 use crate::{DType, Error, Packing, Result, Shape, Source, Strides, TensorRef};
 use serde::{Deserialize, Serialize};
