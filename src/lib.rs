@@ -25,3 +25,8 @@ pub fn registry() -> hal::Registry {
     registry.register(cpu::CpuBackend);
     registry
 }
+
+/// The README's example, compiled and run.
+#[cfg(all(doctest, feature = "cpu"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
