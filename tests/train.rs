@@ -69,6 +69,7 @@ fn a_run_writes_metrics_and_a_model_that_generates() {
     assert_ne!(sample(1), sample(2));
 }
 
+#[cfg(unix)]
 #[test]
 fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
     let place = Place::with_run();

@@ -3,7 +3,6 @@
 
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -46,7 +45,8 @@ impl Ran {
 
 /// The program to test: that of `HALITE_BIN`, or the one built with the tests.
 pub fn program() -> PathBuf {
-    std::env::var_os("HALITE_BIN").map_or(env!("CARGO_BIN_EXE_halite").into(), PathBuf::from)
+    let path = std::env::var_os("HALITE_BIN").map_or(env!("CARGO_BIN_EXE_halite").into(), PathBuf::from);
+    std::path::absolute(path).unwrap()
 }
 
 pub fn data(name: &str) -> PathBuf {
@@ -213,13 +213,6 @@ pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
         assert!(started.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
         std::thread::yield_now();
     }
-}
-
-/// The first line of a child's output or error stream.
-pub fn first_line(stream: impl std::io::Read) -> String {
-    let mut line = String::new();
-    std::io::BufReader::new(stream).read_line(&mut line).unwrap();
-    line
 }
 
 fn copy(from: &Path, to: &Path) {
