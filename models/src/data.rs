@@ -103,7 +103,7 @@ pub enum DataError {
     },
     /// A saved state belongs to other data.
     #[error(
-        "the training data changed: the checkpoint was trained on corpus {saved}, this one is {given}; resume with the same data, tokenizer and split"
+        "the training data changed: the checkpoint was trained on corpus {saved}, this one is {given}; resume with the same data, tokenizer, validation share and seed"
     )]
     CorpusChanged {
         /// Hash in the saved state.

@@ -10,6 +10,7 @@ pub mod data;
 mod error;
 pub mod inference;
 pub mod model;
+mod replace;
 pub mod sampling;
 pub mod schedule;
 pub mod tape;

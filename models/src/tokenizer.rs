@@ -15,6 +15,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainer, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Model as _};
 
+use crate::replace::replace_file;
 pub use stream::DecodeStream;
 
 /// The end-of-text token of tokenizers made here.
@@ -175,10 +176,11 @@ impl Tokenizer {
         self.inner.to_string(true).map_err(TokenizerError::Failed)
     }
 
-    /// Writes a `tokenizer.json`.
+    /// Writes a `tokenizer.json`; one that is there is replaced only when all is written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), TokenizerError> {
         let path = path.as_ref();
-        std::fs::write(path, self.to_json()?)
+        let json = self.to_json()?;
+        replace_file(path, |out| out.write_all(json.as_bytes()))
             .map_err(|source| TokenizerError::Write { path: path.into(), source })
     }
 

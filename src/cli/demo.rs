@@ -1,9 +1,11 @@
 //! `halite demo`: trains a small model, then runs it on every device and compares.
 
+use super::DeviceArgs;
 use super::error::{Error, Result};
-use super::train::{peak_memory, with_progress};
-use super::{DeviceArgs, output};
+use super::output::{self, note, say};
+use super::train::{holds_a_run, peak_memory, with_progress};
 use halite::hal::Device;
+use halite::models::checkpoint;
 use halite::models::data::bigram_bits_per_byte;
 use halite::models::inference::{Decoder, Want};
 use halite::models::model::Model;
@@ -37,6 +39,9 @@ pub struct Demo {
     #[arg(long)]
     json: bool,
 }
+
+/// In the folder of a demo's run, which the next demo may replace.
+const MARKER: &str = ".demo";
 
 /// Bytes of held-out text that the devices continue, and tokens that they generate.
 const PROMPT: usize = 128;
@@ -81,7 +86,7 @@ impl Demo {
         };
         let model = Model::new(device.clone(), prepared.model.clone(), self.seed)?;
         let (total, active) = model.parameter_counts();
-        eprintln!(
+        note!(
             "training {total} parameters ({active} used by a token) for {} steps on {}",
             config.training.steps,
             device.info().name
@@ -91,6 +96,12 @@ impl Demo {
         let mut run = Run::new(model, config, &prepared.train, validation, files)?;
         replace_demo(&self.out)?;
         run.save_to(&self.out)?;
+        let marker = self.out.join(MARKER);
+        std::fs::write(&marker, "").map_err(|source| Error::File {
+            action: "write",
+            path: marker,
+            source,
+        })?;
         let started = Instant::now();
         let outcome = with_progress(&mut run)?;
         let seconds = started.elapsed().as_secs_f64();
@@ -110,9 +121,9 @@ impl Demo {
                 "devices": rows,
             }));
         }
-        println!("trained {} steps in {seconds:.0} s; peak memory {memory}", outcome.steps);
-        println!("validation: {bits:.3} bits a byte; a byte-bigram model of the same text: {bigram:.3}");
-        println!("model saved in {}\n", self.out.display());
+        say!("trained {} steps in {seconds:.0} s; peak memory {memory}", outcome.steps)?;
+        say!("validation: {bits:.3} bits a byte; a byte-bigram model of the same text: {bigram:.3}")?;
+        say!("model saved in {}\n", self.out.display())?;
         print(&rows)
     }
 
@@ -188,15 +199,21 @@ fn steps_in(device: &Arc<dyn Device>, prepared: &Prepared, config: &RunConfig, s
     Ok(((seconds / step) as u64).clamp(50, 5000))
 }
 
-/// Removes an earlier demo's run; anything else is left alone.
+/// Removes an earlier demo's run, and nothing else that is in its folder; any other run is an error.
 fn replace_demo(out: &Path) -> Result<()> {
-    let marker = out.join("metrics.jsonl");
-    if marker.exists() && out.join("latest").exists() {
-        std::fs::remove_dir_all(out).map_err(|source| Error::File {
-            action: "replace",
-            path: out.into(),
-            source,
-        })?;
+    if !holds_a_run(out) {
+        return Ok(());
+    }
+    if !out.join(MARKER).exists() {
+        let other = format!("{} holds a run that is not a demo's; choose another --out", out.display());
+        return Err(Error::Failed(other));
+    }
+    let failed = |source| Error::File { action: "replace", path: out.into(), source };
+    for step in checkpoint::steps(out)? {
+        std::fs::remove_dir_all(out.join(checkpoint::step_name(step))).map_err(failed)?;
+    }
+    for file in ["latest", "metrics.jsonl"].map(|name| out.join(name)).iter().filter(|f| f.exists()) {
+        std::fs::remove_file(file).map_err(failed)?;
     }
     Ok(())
 }

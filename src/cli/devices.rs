@@ -1,7 +1,7 @@
 //! `halite devices`
 
 use super::error::Result;
-use super::output;
+use super::output::{self, say};
 
 /// List the devices that models can run on
 #[derive(clap::Args)]
@@ -32,14 +32,14 @@ impl Devices {
         output::table(&rows)?;
         if self.verbose {
             for d in &devices {
-                println!("\n{}:", d.selector);
+                say!("\n{}:", d.selector)?;
                 let details = serde_json::to_value(d)?;
                 for (key, value) in details.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null()) {
-                    println!("  {key}: {value}");
+                    say!("  {key}: {value}")?;
                 }
             }
             for (kind, note) in registry.notes() {
-                println!("{kind}: {note}");
+                say!("{kind}: {note}")?;
             }
         }
         Ok(())

@@ -12,8 +12,8 @@ pub enum Error {
     Models(#[from] halite::models::Error),
     #[error("can't {action} {}: {source}", path.display())]
     File { action: &'static str, path: PathBuf, source: std::io::Error },
-    #[error("{}: {source}", path.display())]
-    Settings { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("{}{}: {reason}", path.display(), line.map(|n| format!(", line {n}")).unwrap_or_default())]
+    Settings { path: PathBuf, line: Option<usize>, reason: String },
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),
     #[error("JSON: {0}")]

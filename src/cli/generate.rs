@@ -2,7 +2,7 @@
 
 use super::DeviceArgs;
 use super::error::{Error, Result};
-use super::output;
+use super::output::{self, note};
 use halite::models::checkpoint::model_folder;
 use halite::models::inference::{GenerateOptions, Generation, Generator};
 use halite::models::model::Model;
@@ -13,8 +13,11 @@ use std::path::{Path, PathBuf};
 
 /// Continue a text
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  halite generate --model runs/tiny --prompt 'fn main() {'\n  \
-                        halite generate --model runs/tiny --prompt 'The ' --temperature 0.8 --top-p 0.95 --seed 7")]
+#[command(
+    allow_negative_numbers = true,
+    after_help = "Examples:\n  halite generate --model runs/tiny --prompt 'fn main() {'\n  \
+                        halite generate --model runs/tiny --prompt 'The ' --temperature 0.8 --top-p 0.95 --seed 7"
+)]
 pub struct Generate {
     /// A model folder, or the folder of a training run
     #[arg(long, value_name = "DIR")]
@@ -61,8 +64,9 @@ pub fn tokenizer_of(model: &Path) -> Result<Tokenizer> {
 impl Generate {
     pub fn run(self) -> Result<()> {
         let device = self.device.open()?;
-        let tokenizer = tokenizer_of(&self.model)?;
+        // The model first: that of a checkpoint is compared with its manifest, its tokenizer too.
         let model = Model::open(device, &self.model)?;
+        let tokenizer = tokenizer_of(&self.model)?;
         let options = GenerateOptions {
             sampling: SamplingOptions {
                 temperature: self.temperature,
@@ -98,7 +102,7 @@ impl Generate {
             return output::json(&generation);
         }
         writeln!(out)?;
-        eprintln!("{}", speed(&generation));
+        note!("{}", speed(&generation));
         Ok(())
     }
 }

@@ -78,15 +78,18 @@ fn logits(files: &Files, decode: bool) -> Result<()> {
     let mut results: Vec<(&str, Vec<f32>, Vec<i64>)> = Vec::new();
     for name in names {
         let ids = token_ids(&input.tensor(&format!("input_ids.{name}"))?.to_i64()?, vocab)?;
+        if ids.is_empty() {
+            return Err(ModelError::EmptyPrompt.into());
+        }
         // The last of the greedy tokens isn't fed.
         let mut decoder = Decoder::new(&model, ids.len() + GREEDY - 1)?;
         let mut logits = Vec::new();
-        for piece in ids.chunks(if decode { 1 } else { ids.len().max(1) }) {
+        for piece in ids.chunks(if decode { 1 } else { ids.len() }) {
             logits.extend(decoder.feed(piece, Want::All)?.logits);
         }
-        let mut last = logits.len().checked_sub(vocab).map(|at| logits[at..].to_vec()).unwrap_or_default();
+        let mut last = logits[logits.len() - vocab..].to_vec();
         let mut greedy = Vec::new();
-        while !last.is_empty() && greedy.len() < GREEDY {
+        while greedy.len() < GREEDY {
             let best = (0..vocab).fold(0, |best, i| if last[i] > last[best] { i } else { best });
             greedy.push(best as i64);
             if greedy.len() < GREEDY {
@@ -115,7 +118,8 @@ pub fn token_ids(ids: &[i64], vocab_size: usize) -> Result<Vec<u32>> {
 /// The batch that the tensor `train_ids [batch, tokens]` of a file holds, and its row length.
 pub fn train_ids(path: &std::path::Path, vocab_size: usize) -> Result<(Batch, usize)> {
     let input = Weights::open_file(path)?;
-    let tensor = input.tensor("train_ids")?;
+    let missing = || Error::Failed(format!("{} has no tensor train_ids", path.display()));
+    let tensor = input.get("train_ids").ok_or_else(missing)?;
     let &[rows, tokens] = tensor.shape else {
         let found =
             format!("{}: train_ids has shape {:?}, needs [batch, tokens]", path.display(), tensor.shape);

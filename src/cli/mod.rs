@@ -16,6 +16,7 @@ mod verify;
 use clap::{Args, Parser, Subcommand};
 use error::{Error, Result};
 use halite::hal::{Device, DeviceOptions, Profile};
+use output::note;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -48,8 +49,8 @@ struct DeviceArgs {
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// Host threads [default: one for each processor]
-    #[arg(long, value_name = "N")]
-    threads: Option<std::num::NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Device memory that may be used, in MiB
     #[arg(long, value_name = "MIB")]
     memory_limit: Option<u64>,
@@ -59,7 +60,7 @@ impl DeviceArgs {
     fn options(&self) -> Result<DeviceOptions> {
         let mut options = DeviceOptions::default();
         if let Some(n) = self.threads {
-            options = options.threads(n.get());
+            options = options.threads(n.into());
         }
         if let Some(mib) = self.memory_limit {
             options = options.memory_limit(mib.saturating_mul(1 << 20));
@@ -105,11 +106,11 @@ pub fn main() -> ExitCode {
         // A reader that has gone away (`halite … | head`) is no failure of ours to report.
         Err(e) if e.is_broken_pipe() => ExitCode::FAILURE,
         Err(Error::Usage(message)) => {
-            eprintln!("error: {message}");
+            note!("error: {message}");
             ExitCode::from(2)
         }
         Err(e) => {
-            eprintln!("error: {}", e.to_string().replace('\n', " "));
+            note!("error: {}", e.to_string().replace('\n', " "));
             ExitCode::FAILURE
         }
     }

@@ -5,6 +5,26 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::Write;
 
+/// Prints a line of results; unlike `println!` it returns an error where standard output is closed or full.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::output::line(format_args!($($text)*)) };
+}
+pub(super) use say;
+
+/// Prints a notice on standard error; that nobody hears it is no reason to stop.
+macro_rules! note {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+pub(super) use note;
+
+/// Writes a line to standard output.
+pub fn line(text: std::fmt::Arguments<'_>) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
 /// Writes a value as JSON, and a line end.
 pub fn json(value: &impl Serialize) -> Result<()> {
     let mut out = std::io::stdout().lock();

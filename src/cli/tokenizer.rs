@@ -1,6 +1,7 @@
 //! `halite tokenizer`
 
 use super::error::{Error, Result};
+use super::output::say;
 use halite::models::data::read_documents;
 use halite::models::tokenizer::Tokenizer;
 use std::path::PathBuf;
@@ -44,12 +45,12 @@ impl TokenizerArgs {
         }
         let tokenizer = Tokenizer::train_bpe(documents.iter().map(|d| d.text.as_str()), vocab_size)?;
         tokenizer.save(&out)?;
-        println!(
+        say!(
             "{}: {} tokens, trained on {} documents of {bytes} bytes",
             out.display(),
             tokenizer.vocab_size(),
             documents.len()
-        );
+        )?;
         Ok(())
     }
 }

@@ -1,9 +1,10 @@
 //! `halite train`
 
+use super::DeviceArgs;
 use super::error::{Error, Result};
 use super::generate::tokenizer_of;
 use super::inspect::train_ids;
-use super::{DeviceArgs, output};
+use super::output::{self, note, say};
 use halite::hal::Device;
 use halite::models::checkpoint::{self, Checkpoint, parse_step_name};
 use halite::models::data::Packing;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Train a model on text, or go on training one
 #[derive(clap::Args)]
 #[command(
+    allow_negative_numbers = true, // an impossible value gets the message that says what is possible
     after_help = "Examples:\n  halite train --preset tiny --data docs src --steps 500 --out runs/tiny\n  \
                         halite train --config run.toml --device cpu\n  \
                         halite train --out runs/tiny --resume --steps 1000\n  \
@@ -190,8 +192,7 @@ impl Train {
         if self.resume || step.is_some() {
             return Ok(Some(checkpoint::load(&self.out, step)?));
         }
-        let holds_a_run = self.out.join("latest").exists() || self.out.join("metrics.jsonl").exists();
-        if holds_a_run {
+        if holds_a_run(&self.out) {
             return Err(Error::Failed(format!(
                 "{} holds a run already; go on with --resume, or choose another --out",
                 self.out.display()
@@ -306,18 +307,25 @@ impl Train {
     fn train(&self, mut run: Run<'_>, device: &dyn Device) -> Result<()> {
         run.save_to(&self.out)?;
         let (total, active) = run.trainer.model.parameter_counts();
-        eprintln!("{total} parameters, {active} used by a token, on {}", device.info().name);
+        note!("{total} parameters, {active} used by a token, on {}", device.info().name);
         let outcome = with_progress(&mut run)?;
         let (nats, bits) = outcome.validation.unzip();
         if let (Some(nats), Some(bits)) = (nats, bits) {
-            println!("validation loss {nats:.4} nats a token, {bits:.4} bits a byte");
+            say!("validation loss {nats:.4} nats a token, {bits:.4} bits a byte")?;
         }
         let state = if outcome.finished { "finished" } else { "stopped" };
         let at = outcome.checkpoint.map(|p| p.display().to_string()).unwrap_or_default();
-        println!("{state} after {} steps; saved {at}", outcome.steps);
-        println!("peak memory: {}", peak_memory(device));
+        say!("{state} after {} steps; saved {at}", outcome.steps)?;
+        say!("peak memory: {}", peak_memory(device))?;
         Ok(())
     }
+}
+
+/// Whether a folder has something of a run: a checkpoint or metrics of a step. A run that failed before
+/// its first step has left nothing that is worth keeping.
+pub fn holds_a_run(dir: &Path) -> bool {
+    let metrics = std::fs::metadata(dir.join("metrics.jsonl")).is_ok_and(|m| m.len() > 0);
+    metrics || dir.join("latest").exists() || checkpoint::steps(dir).is_ok_and(|steps| !steps.is_empty())
 }
 
 /// The files that go beside each checkpoint.
@@ -331,7 +339,11 @@ fn settings_file(path: &Path) -> Result<RunConfig> {
         path: path.into(),
         source,
     })?;
-    toml::from_str(&text).map_err(|source| Error::Settings { path: path.into(), source: Box::new(source) })
+    toml::from_str(&text).map_err(|e: toml::de::Error| {
+        let before = e.span().and_then(|span| text.get(..span.start));
+        let line = before.map(|before| before.matches('\n').count() + 1);
+        Error::Settings { path: path.into(), line, reason: e.message().into() }
+    })
 }
 
 /// Device memory and, where the system tells, this process's.
@@ -352,7 +364,7 @@ pub fn with_progress(run: &mut Run<'_>) -> Result<Outcome> {
         if asked.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step; once more stops at once, without saving");
+        note!("\nstopping after this step; once more stops at once, without saving");
     });
     let bar = output::progress(run.steps(), "steps");
     bar.set_position(run.trainer.steps);
@@ -361,7 +373,7 @@ pub fn with_progress(run: &mut Run<'_>) -> Result<Outcome> {
             bar.set_position(m.step);
             bar.set_message(format!("loss {:.4}, {:.0} tokens/s", m.loss, m.tokens_per_second));
             if let Some(bits) = m.validation_bits_per_byte {
-                bar.suspend(|| eprintln!("step {}: validation {bits:.4} bits a byte", m.step));
+                bar.suspend(|| note!("step {}: validation {bits:.4} bits a byte", m.step));
             }
         }
     })?;

@@ -1,7 +1,8 @@
 //! `halite verify`
 
+use super::DeviceArgs;
 use super::error::{Error, Result};
-use super::{DeviceArgs, output};
+use super::output::{self, say};
 use halite::hal::OpKind;
 use halite::hal::conformance::{self, Options, Report};
 use serde::Serialize;
@@ -68,7 +69,7 @@ impl Verify {
 
 fn print(device: &DeviceReport) -> Result<()> {
     let profile = device.report.profile.as_ref().map(|p| format!(" (profile {p})")).unwrap_or_default();
-    println!("{}{profile}", device.report.selector);
+    say!("{}{profile}", device.report.selector)?;
     let heading = ["op", "cases", "passed", "composed", "unsupported", "failed", "worst error / tolerance"];
     let mut rows = vec![heading.map(String::from).to_vec()];
     for o in &device.report.ops {
@@ -81,15 +82,15 @@ fn print(device: &DeviceReport) -> Result<()> {
     output::table(&rows)?;
     for o in &device.report.ops {
         for f in o.failures.iter().take(5) {
-            println!("FAILED {}: {}: {}", o.op, f.case, f.message);
+            say!("FAILED {}: {}: {}", o.op, f.case, f.message)?;
         }
         if o.failures.len() > 5 {
-            println!("FAILED {}: {} more", o.op, o.failures.len() - 5);
+            say!("FAILED {}: {} more", o.op, o.failures.len() - 5)?;
         }
         for reason in &o.unsupported_reasons {
-            println!("unsupported {}: {reason}", o.op);
+            say!("unsupported {}: {reason}", o.op)?;
         }
     }
-    println!("{} passed, {} failed, {} unsupported\n", device.passed, device.failed, device.unsupported);
+    say!("{} passed, {} failed, {} unsupported\n", device.passed, device.failed, device.unsupported)?;
     Ok(())
 }

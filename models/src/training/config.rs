@@ -8,6 +8,9 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// Most microbatches of a step: they are all in memory at once.
+const MAX_ACCUMULATION: usize = 1 << 16;
+
 /// Everything that decides a training run but the device: the same settings, data and seed give the
 /// same run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -160,7 +163,8 @@ impl TrainingConfig {
         };
         let beta = |b: f32| (0.0..1.0).contains(&b);
         check(self.steps > 0, "steps", self.steps as f64, "at least 1")?;
-        check(self.accumulation > 0, "accumulation", self.accumulation as f64, "at least 1")?;
+        let microbatches = (1..=MAX_ACCUMULATION).contains(&self.accumulation);
+        check(microbatches, "accumulation", self.accumulation as f64, "from 1 to 65536")?;
         check(beta(self.beta1), "beta1", self.beta1.into(), "in [0, 1)")?;
         check(beta(self.beta2), "beta2", self.beta2.into(), "in [0, 1)")?;
         check(self.eps.is_finite() && self.eps > 0.0, "eps", self.eps.into(), "finite and above 0")?;

@@ -96,7 +96,7 @@ pub enum WeightsError {
     },
     /// The output refused bytes.
     #[error("cannot write tensors: {0}")]
-    Write(std::io::Error),
+    Write(#[from] std::io::Error),
 }
 
 /// The first few names.

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::WeightsError;
+use crate::replace::replace_file;
 
 /// An error of whoever provides a tensor's data.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -106,23 +106,10 @@ pub fn write_tensors(out: &mut dyn Write, source: TensorSource<'_>) -> Result<()
 
 /// Writes a safetensors file at `path`, which is replaced only when all is written.
 pub fn save_tensors(path: &Path, source: TensorSource<'_>) -> Result<(), WeightsError> {
-    let io = |source| WeightsError::Io { path: path.into(), source };
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let written = (|| {
-        let mut out = BufWriter::new(File::create(&temporary).map_err(io)?);
-        write_tensors(&mut out, source).map_err(|e| match e {
-            WeightsError::Write(source) => io(source),
-            other => other,
-        })?;
-        out.into_inner().map_err(|e| io(e.into_error()))?.sync_all().map_err(io)?;
-        std::fs::rename(&temporary, path).map_err(io)
-    })();
-    if written.is_err() {
-        // The first error is the one that matters; the file may not even exist.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
+    replace_file(path, |out| write_tensors(out, source)).map_err(|e| match e {
+        WeightsError::Write(source) => WeightsError::Io { path: path.into(), source },
+        other => other,
+    })
 }
 
 #[cfg(test)]
