@@ -39,8 +39,9 @@ impl Layout {
     /// Whether elements follow each other without gaps in row-major order (axes of extent 1 don't count).
     pub fn is_contiguous(&self) -> bool {
         let dense = self.shape.contiguous_strides();
-        self.shape.elems() == 0
-            || (0..self.shape.len()).all(|i| self.shape[i] == 1 || self.strides[i] == dense[i])
+        self.strides.len() == self.shape.len()
+            && (self.shape.elems() == 0
+                || (0..self.shape.len()).all(|i| self.shape[i] == 1 || self.strides[i] == dense[i]))
     }
 }
 
@@ -86,8 +87,15 @@ impl OpDesc {
         OpDesc { kind, inputs, outputs }
     }
 
-    /// Checks operand count, dtypes and shapes against the definition of the op.
+    /// Checks operand count, dtypes, shapes and the number of strides against the definition of the op.
     pub fn check(&self) -> Result<()> {
+        for l in self.inputs.iter().chain(&self.outputs) {
+            if l.strides.len() != l.shape.len() {
+                let message =
+                    format!("an operand has {} strides for {} axes", l.strides.len(), l.shape.len());
+                return Err(Error::invalid_op(self.to_string(), message));
+            }
+        }
         check::check(self).map_err(|message| Error::invalid_op(self.to_string(), message))
     }
 }
