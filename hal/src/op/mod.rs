@@ -202,6 +202,35 @@ mod tests {
     }
 
     #[test]
+    fn attributes_and_shapes_without_end_are_errors() {
+        let l = |dtype, shape: &[usize]| Layout::contiguous(dtype, shape);
+        let (f, i) = (DType::F32, DType::I32);
+        let outputs = vec![l(i, &[0]), l(i, &[4]), l(i, &[2, 2])];
+        let kind = OpKind::ExpertPermutation { experts: usize::MAX };
+        assert!(OpDesc::new(kind, vec![l(i, &[2, 2])], outputs).check().is_err());
+        let angles = l(f, &[1, 1 << 63]);
+        let x = l(f, &[1, 1, 2]);
+        let kind = OpKind::Rope { inverse: false, interleaved: false };
+        assert!(OpDesc::new(kind, vec![x, angles, angles, l(i, &[1])], vec![x]).check().is_err());
+        let offsets = l(i, &[0]);
+        let b = l(f, &[usize::MAX, 1, 1]);
+        let kind = OpKind::GroupedMatmul { accumulate: false, bias: false };
+        assert!(OpDesc::new(kind, vec![l(f, &[1, 1]), b, offsets], vec![l(f, &[1, 1])]).check().is_err());
+    }
+
+    #[test]
+    fn blocks_of_a_product_lie_within_a_matrix() {
+        let q = TensorRef::slot(0, DType::Q8_0, &[3, 2, 32]);
+        let product = |b: TensorRef| {
+            let (a, c) = (slot(1, &[b.shape[0], 1, b.shape[1]]), slot(2, &[b.shape[0], 1, b.shape[2]]));
+            Op::matmul(a, b, c).check(|_| Some(1 << 20))
+        };
+        assert!(product(q.clone()).is_ok() && product(q.clone().transpose(1, 2)).is_ok());
+        let e = product(q.transpose(0, 2)).unwrap_err().to_string();
+        assert!(e.contains("blocks of b"), "{e}");
+    }
+
+    #[test]
     fn descriptions_survive_serialisation() {
         let op = Op::matmul(slot(0, &[2, 3]), slot(1, &[3, 4]), slot(2, &[2, 4]));
         let desc = op.desc();
