@@ -165,6 +165,28 @@ fn views_that_only_seem_to_lie_inside_are_refused() {
     d.synchronize(S0).unwrap();
 }
 
+#[test]
+fn empty_views_may_have_any_strides() {
+    let d = device(1);
+    let x = upload(&d, &[0.0; 4]);
+    let far = usize::MAX / 2;
+    let t = |shape: &[usize], strides: &[usize]| {
+        TensorRef::new(&x, DType::F32, &[]).with_layout(shape, strides)
+    };
+    let empty = || t(&[4, 0], &[far, far]);
+    let (k, n) = (t(&[4, 0], &[far, 1]), t(&[0, 3], &[1, far]));
+    let y = upload(&d, &[5.0; 12]);
+    let c = TensorRef::new(&y, DType::F32, &[4, 3]);
+    let ops = [
+        Op::fill(1.0, empty()),
+        Op::copy(empty(), empty().with_offset(1)),
+        Op::softmax(empty(), empty()),
+        Op::matmul(k, n, c),
+    ];
+    d.submit(S0, &ops).unwrap();
+    assert_eq!(floats(&d, S0, &y).unwrap(), [0.0; 12]);
+}
+
 /// Memory of a device in other clothes, as a wrapper of a device may have it.
 struct Disguise(Buffer);
 
