@@ -46,9 +46,10 @@ impl Buffer {
         self.storage.as_any().downcast_ref()
     }
 
-    /// Whether both are the same memory.
+    /// Whether both are the same memory, also if one of them is behind another [`Storage`] that passes
+    /// [`as_any`](Storage::as_any) on.
     pub fn same(&self, other: &Buffer) -> bool {
-        Arc::ptr_eq(&self.storage, &other.storage)
+        std::ptr::addr_eq(self.storage.as_any(), other.storage.as_any())
     }
 }
 

@@ -310,7 +310,7 @@ pub fn prepare<D: Device + ?Sized>(device: &D, graph: &Graph) -> Result<Recordin
     for t in ops.iter_mut().flat_map(Op::operands_mut) {
         let Source::Slot(s) = t.source else { continue };
         let Some(Place { arena, offset }) = plan.places[s as usize] else { continue };
-        // Arena offsets are multiples of 64 bytes; block types count elements, not bytes.
+        // The offset is a multiple of the block; block types count elements, not bytes.
         let elems = offset / t.dtype.block_bytes() as u64 * t.dtype.block_elems() as u64;
         t.offset += elems as usize;
         t.source = Source::Buffer(arenas[arena].clone());

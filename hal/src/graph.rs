@@ -1,6 +1,6 @@
 //! A list of ops over slots: what a recording is made from.
 
-use crate::{DType, Error, Op, Result, Source, TensorRef};
+use crate::{DType, Error, Op, OpKind, Result, Source, TensorRef};
 
 /// What stands behind a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Graph {
             op.check(|s| self.slots.get(s as usize).map(|s| s.bytes))?;
             let updated = op.outputs.iter().enumerate().filter(|(o, _)| {
                 // A scatter or custom op may fill a temporary piece by piece.
-                op.kind.updates(*o) && !matches!(op.kind.name(), "scatter")
+                op.kind.updates(*o) && !matches!(op.kind, OpKind::Scatter { .. } | OpKind::Custom(_))
             });
             for t in op.inputs.iter().chain(updated.map(|(_, t)| t)) {
                 if let Source::Slot(s) = t.source
@@ -104,6 +104,27 @@ impl Graph {
 mod tests {
     use super::*;
     use crate::UnaryFn;
+
+    #[derive(Debug)]
+    struct Double;
+
+    impl crate::CustomOp for Double {
+        fn name(&self) -> &str {
+            "test.double"
+        }
+        fn check(&self, _: &[crate::Layout], _: &[crate::Layout]) -> Result<(), String> {
+            Ok(())
+        }
+        fn reference(&self, _: &[crate::reference::Array], _: &mut [crate::reference::Array]) {}
+    }
+
+    #[test]
+    fn a_custom_op_may_be_the_first_to_write_a_temporary() {
+        let mut g = Graph::new();
+        let (x, t) = (g.external(DType::F32, &[4]), g.temporary(DType::F32, &[4]));
+        g.push(Op::custom(std::sync::Arc::new(Double), vec![x], vec![t]));
+        g.check().unwrap();
+    }
 
     #[test]
     fn reading_an_unwritten_temporary_is_an_error() {

@@ -26,13 +26,14 @@ pub struct Plan {
 impl Plan {
     /// Bytes of all arenas.
     pub fn bytes(&self) -> u64 {
-        self.arenas.iter().sum()
+        self.arenas.iter().fold(0, |sum: u64, a| sum.saturating_add(*a))
     }
 }
 
 struct Life {
     slot: usize,
     bytes: u64,
+    alignment: u64,
     first: usize,
     last: usize,
 }
@@ -41,11 +42,15 @@ struct Life {
 /// `max_arena` bytes. Fails when one temporary alone is larger than that.
 pub fn plan(graph: &Graph, alignment: u64, max_arena: u64, device: &str) -> Result<Plan> {
     let mut span: Vec<Option<(usize, usize)>> = vec![None; graph.slots.len()];
+    // Views count in blocks from the start of the arena, so a place must be a whole number of them.
+    let mut alignments = vec![alignment; graph.slots.len()];
     for (at, op) in graph.ops.iter().enumerate() {
         for t in op.operands() {
             if let Source::Slot(s) = t.source {
                 let life = span[s as usize].get_or_insert((at, at));
                 life.1 = at;
+                let known = &mut alignments[s as usize];
+                *known = least_common_multiple(*known, t.dtype.block_bytes() as u64);
             }
         }
     }
@@ -57,7 +62,9 @@ pub fn plan(graph: &Graph, alignment: u64, max_arena: u64, device: &str) -> Resu
         .filter(|(_, (s, _))| s.kind == SlotKind::Temporary)
         .filter_map(|(slot, (s, life))| {
             let (first, last) = (*life)?;
-            Some(Life { slot, bytes: s.bytes.max(1).next_multiple_of(alignment), first, last })
+            // What overflows is larger than any arena.
+            let bytes = s.bytes.max(1).checked_next_multiple_of(alignment).unwrap_or(u64::MAX);
+            Some(Life { slot, bytes, alignment: alignments[slot], first, last })
         })
         .collect();
     lives.sort_by_key(|l| (std::cmp::Reverse(l.bytes), l.first, l.slot));
@@ -66,7 +73,7 @@ pub fn plan(graph: &Graph, alignment: u64, max_arena: u64, device: &str) -> Resu
     // For each arena, the placed lives in ascending order of offset.
     let mut placed: Vec<Vec<(u64, Life)>> = Vec::new();
     for life in lives {
-        if life.bytes > max_arena {
+        if life.bytes > max_arena.min(u64::MAX - alignment) {
             return Err(Error::Limit {
                 device: device.into(),
                 what: "bytes of a temporary tensor".into(),
@@ -92,23 +99,31 @@ pub fn plan(graph: &Graph, alignment: u64, max_arena: u64, device: &str) -> Resu
 }
 
 fn lowest_gap(arena: &[(u64, Life)], life: &Life, max_arena: u64) -> Option<u64> {
-    let mut offset = 0;
+    let mut offset: u64 = 0;
     for (start, other) in arena {
         if other.last < life.first || life.last < other.first {
             continue;
         }
-        if offset + life.bytes <= *start {
+        if offset.checked_add(life.bytes)? <= *start {
             break;
         }
-        offset = offset.max(start + other.bytes);
+        offset = offset.max(start + other.bytes).checked_next_multiple_of(life.alignment)?;
     }
-    (offset + life.bytes <= max_arena).then_some(offset)
+    (offset.checked_add(life.bytes)? <= max_arena).then_some(offset)
+}
+
+fn least_common_multiple(a: u64, b: u64) -> u64 {
+    let (mut x, mut y) = (a, b);
+    while y > 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DType, Op, UnaryFn};
+    use crate::{DType, Op, TensorRef, UnaryFn};
 
     /// A chain where only two neighbours are alive at a time.
     fn chain(n: usize, elems: usize) -> Graph {
@@ -134,6 +149,40 @@ mod tests {
         let p = plan(&chain(10, 100), 64, 500, "x").unwrap();
         assert_eq!(p.arenas, [448, 448]);
         assert!(matches!(plan(&chain(1, 1000), 64, 500, "x"), Err(Error::Limit { requested: 4032, .. })));
+    }
+
+    #[test]
+    fn sizes_near_the_end_of_the_numbers_are_errors_or_kept_apart() {
+        let mut g = Graph::new();
+        let slots = [1 << 63, 1 << 63, 100].map(|n| g.slot(SlotKind::Temporary, n));
+        for s in slots {
+            g.push(Op::fill(0.0, TensorRef::slot(s, DType::F32, &[1])));
+        }
+        for s in slots {
+            let x = TensorRef::slot(s, DType::F32, &[1]);
+            g.push(Op::unary(UnaryFn::Neg, x.clone(), x));
+        }
+        let p = plan(&g, 64, u64::MAX, "x").unwrap();
+        assert_eq!(p.arenas, [(1 << 63) + 128, 1 << 63]);
+        assert_eq!(p.bytes(), u64::MAX);
+        g.slots[0].bytes = u64::MAX;
+        assert!(matches!(plan(&g, 64, u64::MAX, "x"), Err(Error::Limit { requested: u64::MAX, .. })));
+    }
+
+    #[test]
+    fn temporaries_that_are_read_as_blocks_start_at_a_block() {
+        let mut g = Graph::new();
+        let (raw, table) = (g.slot(SlotKind::External, 68), g.slot(SlotKind::Temporary, 68));
+        let index = g.external(DType::I32, &[2]);
+        let (sum, y) = (g.temporary(DType::F32, &[2, 32]), g.external(DType::F32, &[2, 32]));
+        g.push(Op::fill(0.0, sum.clone()));
+        g.push(Op::copy(TensorRef::slot(raw, DType::U8, &[68]), TensorRef::slot(table, DType::U8, &[68])));
+        g.push(Op::embedding(TensorRef::slot(table, DType::Q8_0, &[2, 32]), index, y.clone()));
+        g.push(Op::binary(crate::BinaryFn::Add, sum.clone(), y, sum));
+        let p = plan(&g, 64, u64::MAX, "x").unwrap();
+        let place = p.places[table as usize].unwrap();
+        assert_eq!((place.arena, place.offset % 34, place.offset % 64), (0, 0, 0));
+        assert!(place.offset >= 256 && p.arenas[0] == place.offset + 128);
     }
 
     #[test]

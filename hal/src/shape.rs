@@ -77,18 +77,18 @@ inline_dims! {
 }
 
 impl Shape {
-    /// The number of elements; 1 for rank 0.
+    /// The number of elements; 1 for rank 0, `usize::MAX` if there are more.
     pub fn elems(&self) -> usize {
-        self.iter().product()
+        if self.contains(&0) { 0 } else { self.iter().fold(1, |n: usize, &d| n.saturating_mul(d)) }
     }
 
-    /// Row-major strides of a contiguous tensor.
+    /// Row-major strides of a contiguous tensor, at most `usize::MAX`.
     pub fn contiguous_strides(&self) -> Strides {
         let mut strides = Strides { rank: self.rank, dims: [0; MAX_RANK] };
         let mut step = 1;
         for axis in (0..self.len()).rev() {
             strides.dims[axis] = step;
-            step *= self.dims[axis];
+            step = step.saturating_mul(self.dims[axis]);
         }
         strides
     }

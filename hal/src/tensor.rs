@@ -147,7 +147,7 @@ impl TensorRef {
     }
 
     /// First byte and one past the last byte that the view touches, from the start of its memory;
-    /// `None` when that overflows.
+    /// `None` when that, or the number of elements, overflows.
     pub fn byte_range(&self) -> Option<(u64, u64)> {
         let block = self.dtype.block_elems() as u64;
         let bytes = self.dtype.block_bytes() as u64;
@@ -155,11 +155,14 @@ impl TensorRef {
         if self.elems() == 0 {
             return Some((start, start));
         }
+        if self.elems() > isize::MAX as usize {
+            return None;
+        }
         let mut last = self.offset as u64;
         for (&extent, &stride) in self.shape.iter().zip(self.strides.iter()) {
             last = last.checked_add((extent as u64 - 1).checked_mul(stride as u64)?)?;
         }
-        Some((start, (last / block + 1).checked_mul(bytes)?))
+        Some((start, (last / block).checked_add(1)?.checked_mul(bytes)?))
     }
 
     /// Checks that the view is well formed and lies inside memory of `size` bytes.
@@ -173,6 +176,9 @@ impl TensorRef {
                 message,
             })
         };
+        if self.strides.len() != self.rank() {
+            return fail(format!("{} strides for {} axes", self.strides.len(), self.rank()));
+        }
         let block = self.dtype.block_elems();
         if block > 1 {
             let run = (0..self.rank()).find(|&i| self.strides[i] == 1 && self.shape[i].is_multiple_of(block));
@@ -216,8 +222,8 @@ impl TensorRef {
     /// Whether both are column ranges of one matrix whose row length is a common outer stride.
     fn separate_columns(&self, other: &TensorRef) -> bool {
         let row = |t: &TensorRef| {
-            let outer =
-                t.shape.iter().zip(t.strides.iter()).filter(|(e, _)| **e > 1).map(|(_, s)| *s).max()?;
+            let steps = t.shape.iter().zip(t.strides.iter()).filter(|(e, s)| **e > 1 && **s > 0);
+            let outer = steps.map(|(_, s)| *s).max()?;
             let inner: usize = t
                 .shape
                 .iter()
@@ -239,6 +245,7 @@ impl TensorRef {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Op, UnaryFn};
 
     fn t(shape: &[usize]) -> TensorRef {
         TensorRef::slot(0, DType::F32, shape)
@@ -262,6 +269,38 @@ mod tests {
         assert!(q.may_overlap(&t(&[4, 6]).slice(1, 1, 2)));
         assert!(!t(&[2]).may_overlap(&t(&[2]).with_offset(2)));
         assert!(!t(&[0]).may_overlap(&t(&[4])));
+    }
+
+    #[test]
+    fn overlap_of_a_repeated_element() {
+        let one = t(&[1]).with_offset(2).broadcast(&[4]);
+        assert!(one.may_overlap(&t(&[4])) && t(&[4]).may_overlap(&one));
+        assert!(!one.may_overlap(&t(&[2])));
+    }
+
+    #[test]
+    fn views_without_end_lie_inside_nothing() {
+        // Products and sums that come to 0 modulo 2^64.
+        let square = t(&[1 << 32, 1 << 32]);
+        assert!(square.check(16).is_err());
+        assert!(square.with_layout(&[1 << 32, 1 << 32], &[0, 0]).check(16).is_err());
+        let bytes = TensorRef::slot(0, DType::U8, &[1]);
+        assert!(bytes.clone().with_offset(usize::MAX).check(16).is_err());
+        assert!(bytes.with_layout(&[2], &[usize::MAX]).check(16).is_err());
+        // Empty ones may be of any shape.
+        assert!(t(&[usize::MAX, usize::MAX, 0]).check(0).is_ok());
+        assert!(t(&[0, usize::MAX, usize::MAX]).check(0).is_ok());
+    }
+
+    #[test]
+    fn each_axis_needs_a_stride() {
+        let mut x = t(&[4]);
+        x.strides = Strides::new(&[1, 7]);
+        assert!(x.check(16).unwrap_err().to_string().contains("2 strides"));
+        x.strides = Strides::new(&[]);
+        let op = Op::unary(UnaryFn::Neg, x.clone(), t(&[4]).with_source(Source::Slot(1)));
+        assert!(op.check(|_| Some(16)).unwrap_err().to_string().contains("0 strides"));
+        assert!(!x.is_contiguous());
     }
 
     #[test]

@@ -159,10 +159,17 @@ impl Pool {
         MemoryStats::new(state.used, state.peak, self.limit)
     }
 
-    /// The start of a buffer's memory; an error if the buffer isn't of this pool.
+    /// The start of a buffer's memory; an error if the buffer isn't of this pool, or says that it is larger
+    /// than the memory behind it.
     pub(crate) fn address(self: &Arc<Self>, buffer: &Buffer) -> Result<*mut u8> {
         match buffer.downcast::<Memory>() {
-            Some(m) if Arc::ptr_eq(&m.pool, self) => Ok(m.start()),
+            Some(m) if Arc::ptr_eq(&m.pool, self) => {
+                if buffer.bytes() > m.bytes {
+                    let message = format!("a buffer of {} bytes has memory of {}", buffer.bytes(), m.bytes);
+                    return Err(Error::backend(&self.selector, message));
+                }
+                Ok(m.start())
+            }
             found => {
                 let name = buffer.storage().device();
                 let found = if found.is_some() { format!("another instance of {name}") } else { name.into() };

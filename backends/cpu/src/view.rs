@@ -5,7 +5,7 @@
 
 use crate::simd::convert;
 use half::{bf16, f16};
-use halite_hal::{DType, Shape, Strides, TensorRef};
+use halite_hal::{DType, MAX_RANK, Shape, Strides, TensorRef};
 
 /// A strided view of memory.
 #[derive(Clone, Copy)]
@@ -48,7 +48,9 @@ impl View {
     /// The view `t` of memory that starts at `base`.
     pub(crate) fn new(base: *mut u8, t: &TensorRef) -> Self {
         let bytes = t.offset / t.dtype.block_elems() * t.dtype.block_bytes();
-        View { ptr: base.wrapping_add(bytes), dtype: t.dtype, shape: t.shape, strides: t.strides }
+        // Nothing bounds the strides of an empty view, and nothing needs them.
+        let strides = if t.elems() == 0 { Strides::new(&[0; MAX_RANK][..t.rank()]) } else { t.strides };
+        View { ptr: base.wrapping_add(bytes), dtype: t.dtype, shape: t.shape, strides }
     }
 
     /// Extent of the last axis; 1 without axes.

@@ -135,3 +135,43 @@ fn any_number_of_threads_gives_the_same_bits() {
         }
     }
 }
+
+/// Large quantised matrices are decoded and multiplied in parts, which must not show.
+#[test]
+fn a_wide_quantised_product_equals_its_parts() {
+    let d = CpuDevice::new(&DeviceOptions::default().threads(2)).unwrap();
+    // 19 million weights.
+    let (m, k, n) = (9, 32, 600_064);
+    let bytes: Vec<u8> = (0..n * k / 32)
+        .flat_map(|b| {
+            let weights = (0..32).map(move |i| (b * 31 + i * 7) as u8);
+            // An f16 scale near 1.
+            [(b * 5) as u8, 0x3c].into_iter().chain(weights)
+        })
+        .collect();
+    let weights = d.allocate(bytes.len() as u64, 0).unwrap();
+    d.upload(S0, &weights, 0, &bytes).unwrap();
+    let floats = |n: usize| -> Buffer {
+        let b = d.allocate(4 * n as u64, 0).unwrap();
+        let x: Vec<u8> = (0..n).flat_map(|i| ((i * 37 % 101) as f32 - 50.0).to_le_bytes()).collect();
+        d.upload(S0, &b, 0, &x).unwrap();
+        b
+    };
+    let f32s = |b: &Buffer, shape: &[usize]| TensorRef::new(b, DType::F32, shape);
+    let (a, bias) = (f32s(&floats(m * k), &[m, k]), f32s(&floats(n), &[n]));
+    let (whole, parts) = (floats(m * n), floats(m * n));
+    for b in [
+        TensorRef::new(&weights, DType::Q8_0, &[n, k]).transpose(0, 1),
+        TensorRef::new(&weights, DType::Q8_0, &[k, n]),
+    ] {
+        let product = |c: &Buffer, first: usize, len: usize| {
+            let (b, bias) = (b.clone().slice(1, first, len), bias.clone().slice(0, first, len));
+            Op::matmul_with(a.clone(), b, Some(bias), f32s(c, &[m, n]).slice(1, first, len), false)
+        };
+        d.submit(S0, &[product(&whole, 0, n)]).unwrap();
+        let cut = 299_968;
+        d.submit(S0, &[product(&parts, 0, cut), product(&parts, cut, n - cut)]).unwrap();
+        let [x, y] = [&whole, &parts].map(|c| d.download(S0, c, 0, c.bytes()).unwrap().wait().unwrap());
+        assert!(x == y);
+    }
+}

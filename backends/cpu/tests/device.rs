@@ -2,8 +2,8 @@
 
 use halite_cpu::{CpuBackend, CpuDevice};
 use halite_hal::{
-    Binding, Buffer, DType, Device, DeviceOptions, Error, Graph, Op, Profile, Registry, StreamId, TensorRef,
-    UnaryFn,
+    Binding, Buffer, DType, Device, DeviceOptions, Error, Graph, Op, Profile, Registry, Storage, StreamId,
+    TensorRef, UnaryFn,
 };
 use std::sync::Arc;
 
@@ -144,6 +144,75 @@ fn what_is_wrong_with_the_arguments_shows_at_once() {
         Err(Error::OutOfMemory { requested: 65, available: 64, limit: 64, .. })
     ));
     d.synchronize(S0).unwrap();
+}
+
+#[test]
+fn views_that_only_seem_to_lie_inside_are_refused() {
+    let d = device(1);
+    let x = upload(&d, &[0.0; 4]);
+    let square = TensorRef::new(&x, DType::F32, &[1 << 32, 1 << 32]);
+    let before = TensorRef::new(&x, DType::U8, &[1]).with_offset(usize::MAX);
+    let mut strided = TensorRef::new(&x, DType::F32, &[4]);
+    strided.strides = halite_hal::Strides::new(&[1, 1 << 40]);
+    for y in [square, before, strided] {
+        assert!(d.submit(S0, &[Op::fill(1.0, y)]).is_err());
+    }
+    // An input that repeats one element of the output's range is an overlap like any other.
+    let y = TensorRef::new(&x, DType::F32, &[4]);
+    let one = y.clone().slice(0, 2, 1).broadcast(&[4]);
+    let e = d.submit(S0, &[Op::unary(UnaryFn::Neg, one, y)]).unwrap_err().to_string();
+    assert!(e.contains("overlaps"), "{e}");
+    d.synchronize(S0).unwrap();
+}
+
+#[test]
+fn empty_views_may_have_any_strides() {
+    let d = device(1);
+    let x = upload(&d, &[0.0; 4]);
+    let far = usize::MAX / 2;
+    let t =
+        |shape: &[usize], strides: &[usize]| TensorRef::new(&x, DType::F32, &[]).with_layout(shape, strides);
+    let empty = || t(&[4, 0], &[far, far]);
+    let (k, n) = (t(&[4, 0], &[far, 1]), t(&[0, 3], &[1, far]));
+    let y = upload(&d, &[5.0; 12]);
+    let c = TensorRef::new(&y, DType::F32, &[4, 3]);
+    let ops = [
+        Op::fill(1.0, empty()),
+        Op::copy(empty(), empty().with_offset(1)),
+        Op::softmax(empty(), empty()),
+        Op::matmul(k, n, c),
+    ];
+    d.submit(S0, &ops).unwrap();
+    assert_eq!(floats(&d, S0, &y).unwrap(), [0.0; 12]);
+}
+
+/// Memory of a device in other clothes, as a wrapper of a device may have it.
+struct Disguise(Buffer);
+
+impl Storage for Disguise {
+    fn device(&self) -> &str {
+        self.0.storage().device()
+    }
+    fn as_any(&self) -> &dyn std::any::Any {
+        self.0.storage().as_any()
+    }
+}
+
+#[test]
+fn disguised_memory_is_the_same_and_no_larger() {
+    let d = device(1);
+    let x = upload(&d, &[1.0, 2.0, 3.0, 4.0]);
+    let larger = Buffer::new(Arc::new(Disguise(x.clone())), 1 << 40);
+    assert!(d.upload(S0, &larger, 1 << 20, &[0; 4]).is_err());
+    assert!(d.download(S0, &larger, 0, 32).is_err());
+    let far = TensorRef::new(&larger, DType::F32, &[4]).with_offset(1 << 20);
+    assert!(d.submit(S0, &[Op::fill(1.0, far)]).is_err());
+    let same = Buffer::new(Arc::new(Disguise(x.clone())), 16);
+    assert!(same.same(&x));
+    let m = |b: &Buffer| TensorRef::new(b, DType::F32, &[2, 2]);
+    let e = d.submit(S0, &[Op::matmul(m(&x), m(&x), m(&same))]).unwrap_err().to_string();
+    assert!(e.contains("overlaps"), "{e}");
+    assert_eq!(floats(&d, S0, &same).unwrap(), [1.0, 2.0, 3.0, 4.0]);
 }
 
 #[test]

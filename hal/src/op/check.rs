@@ -87,6 +87,7 @@ pub(super) fn check(d: &OpDesc) -> Check {
             rank("b", &i[1], r)?;
             float("a", &i[0])?;
             float_or_block("b", &i[1])?;
+            blocks_in_matrix(&i[1])?;
             let (a, b) = (&i[0].shape, &i[1].shape);
             let mut wanted_b = a.to_vec();
             (wanted_b[r - 2], wanted_b[r - 1]) = (a[r - 1], b[r - 1]);
@@ -104,9 +105,10 @@ pub(super) fn check(d: &OpDesc) -> Check {
             rank("b", &i[1], 3)?;
             float("a", &i[0])?;
             float_or_block("b", &i[1])?;
+            blocks_in_matrix(&i[1])?;
             let (e, n) = (i[1].shape[0], i[1].shape[2]);
             shape("b", &i[1], &[e, i[0].shape[1], n])?;
-            typed("offsets", &i[2], DType::I32, &[e + 1])?;
+            typed("offsets", &i[2], DType::I32, &[e.saturating_add(1)])?;
             if *bias {
                 floats("bias", &i[3], &[e, n])?;
             }
@@ -119,7 +121,7 @@ pub(super) fn check(d: &OpDesc) -> Check {
             rank("c", &o[0], 3)?;
             float("a", &i[0])?;
             floats("b", &i[1], &[i[0].shape[0], i[1].shape[1]])?;
-            typed("offsets", &i[2], DType::I32, &[o[0].shape[0] + 1])?;
+            typed("offsets", &i[2], DType::I32, &[o[0].shape[0].saturating_add(1)])?;
             floats("c", &o[0], &[o[0].shape[0], i[0].shape[1], i[1].shape[1]])
         }
         OpKind::Unary(_) => {
@@ -187,7 +189,7 @@ pub(super) fn check(d: &OpDesc) -> Check {
             rank("cos", &i[1], 2)?;
             float("x", &i[0])?;
             dtype("cos", &i[1], DType::F32)?;
-            ensure(2 * i[1].shape[1] <= i[0].shape[2], || {
+            ensure(i[1].shape[1] <= i[0].shape[2] / 2, || {
                 format!("cos has {} columns, at most half of {}", i[1].shape[1], i[0].shape[2])
             })?;
             ensure(i[1].shape[0] > 0, || "cos has no rows".into())?;
@@ -265,7 +267,7 @@ pub(super) fn check(d: &OpDesc) -> Check {
             count(1, 3)?;
             rank("experts", &i[0], 2)?;
             dtype("experts", &i[0], DType::I32)?;
-            typed("offsets", &o[0], DType::I32, &[experts + 1])?;
+            typed("offsets", &o[0], DType::I32, &[experts.saturating_add(1)])?;
             typed("rows", &o[1], DType::I32, &[i[0].shape.elems()])?;
             typed("positions", &o[2], DType::I32, &i[0].shape)
         }
@@ -313,6 +315,15 @@ pub(super) fn check(d: &OpDesc) -> Check {
         }
         OpKind::Custom(c) => c.0.check(i, o),
     }
+}
+
+/// A block must not span the matrices of a batch.
+fn blocks_in_matrix(b: &Layout) -> Check {
+    let spans =
+        b.dtype.is_block() && b.shape.len() == 3 && !b.strides[0].is_multiple_of(b.dtype.block_elems());
+    ensure(!spans, || {
+        format!("blocks of b lie across its matrices (strides {:?}), must lie along k or n", &*b.strides)
+    })
 }
 
 fn attention(q: &Layout, k: &Layout, v: &Layout, seqs: &Layout) -> Check {

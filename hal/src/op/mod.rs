@@ -39,8 +39,9 @@ impl Layout {
     /// Whether elements follow each other without gaps in row-major order (axes of extent 1 don't count).
     pub fn is_contiguous(&self) -> bool {
         let dense = self.shape.contiguous_strides();
-        self.shape.elems() == 0
-            || (0..self.shape.len()).all(|i| self.shape[i] == 1 || self.strides[i] == dense[i])
+        self.strides.len() == self.shape.len()
+            && (self.shape.elems() == 0
+                || (0..self.shape.len()).all(|i| self.shape[i] == 1 || self.strides[i] == dense[i]))
     }
 }
 
@@ -86,8 +87,15 @@ impl OpDesc {
         OpDesc { kind, inputs, outputs }
     }
 
-    /// Checks operand count, dtypes and shapes against the definition of the op.
+    /// Checks operand count, dtypes, shapes and the number of strides against the definition of the op.
     pub fn check(&self) -> Result<()> {
+        for l in self.inputs.iter().chain(&self.outputs) {
+            if l.strides.len() != l.shape.len() {
+                let message =
+                    format!("an operand has {} strides for {} axes", l.strides.len(), l.shape.len());
+                return Err(Error::invalid_op(self.to_string(), message));
+            }
+        }
         check::check(self).map_err(|message| Error::invalid_op(self.to_string(), message))
     }
 }
@@ -191,6 +199,35 @@ mod tests {
         let neg = |x: TensorRef, y: TensorRef| Op::unary(UnaryFn::Neg, x, y).check(size);
         assert!(neg(slot(0, &[3, 0]), slot(1, &[3, 0])).is_ok());
         assert!(neg(slot(0, &[3, 2]), slot(1, &[1, 2]).broadcast(&[3, 2])).is_err());
+    }
+
+    #[test]
+    fn attributes_and_shapes_without_end_are_errors() {
+        let l = |dtype, shape: &[usize]| Layout::contiguous(dtype, shape);
+        let (f, i) = (DType::F32, DType::I32);
+        let outputs = vec![l(i, &[0]), l(i, &[4]), l(i, &[2, 2])];
+        let kind = OpKind::ExpertPermutation { experts: usize::MAX };
+        assert!(OpDesc::new(kind, vec![l(i, &[2, 2])], outputs).check().is_err());
+        let angles = l(f, &[1, 1 << 63]);
+        let x = l(f, &[1, 1, 2]);
+        let kind = OpKind::Rope { inverse: false, interleaved: false };
+        assert!(OpDesc::new(kind, vec![x, angles, angles, l(i, &[1])], vec![x]).check().is_err());
+        let offsets = l(i, &[0]);
+        let b = l(f, &[usize::MAX, 1, 1]);
+        let kind = OpKind::GroupedMatmul { accumulate: false, bias: false };
+        assert!(OpDesc::new(kind, vec![l(f, &[1, 1]), b, offsets], vec![l(f, &[1, 1])]).check().is_err());
+    }
+
+    #[test]
+    fn blocks_of_a_product_lie_within_a_matrix() {
+        let q = TensorRef::slot(0, DType::Q8_0, &[3, 2, 32]);
+        let product = |b: TensorRef| {
+            let (a, c) = (slot(1, &[b.shape[0], 1, b.shape[1]]), slot(2, &[b.shape[0], 1, b.shape[2]]));
+            Op::matmul(a, b, c).check(|_| Some(1 << 20))
+        };
+        assert!(product(q.clone()).is_ok() && product(q.clone().transpose(1, 2)).is_ok());
+        let e = product(q.transpose(0, 2)).unwrap_err().to_string();
+        assert!(e.contains("blocks of b"), "{e}");
     }
 
     #[test]

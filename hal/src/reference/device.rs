@@ -47,6 +47,15 @@ struct Data {
 }
 
 impl Data {
+    /// Zeros; `None` when the host has no room for them.
+    fn new(bytes: u64) -> Option<Self> {
+        fn zeros<T: bytemuck::Zeroable>(n: usize) -> Option<Vec<T>> {
+            Some(bytemuck::allocation::try_zeroed_slice_box(n).ok()?.into_vec())
+        }
+        let n = usize::try_from(bytes).ok()?;
+        Some(Data { raw: zeros(n)?, shadow: zeros(n / 4)? })
+    }
+
     /// Takes words `first..last` as f32 again after their bytes were changed.
     fn refresh(&mut self, first: usize, last: usize) {
         for word in first..last.min(self.shadow.len()) {
@@ -212,18 +221,19 @@ impl Device for ReferenceDevice {
     }
 
     fn allocate(&self, bytes: u64, _row_bytes: u64) -> Result<Buffer> {
-        let used = self.count.used.load(Ordering::Relaxed);
-        if bytes > self.limit.saturating_sub(used) {
-            return Err(Error::OutOfMemory {
-                device: self.info.selector.clone(),
-                requested: bytes,
-                available: self.limit.saturating_sub(used),
-                limit: self.limit,
-            });
+        let available = self.limit.saturating_sub(self.count.used.load(Ordering::Relaxed));
+        let out_of_memory = || Error::OutOfMemory {
+            device: self.info.selector.clone(),
+            requested: bytes,
+            available,
+            limit: self.limit,
+        };
+        if bytes > available {
+            return Err(out_of_memory());
         }
+        let data = Data::new(bytes).ok_or_else(out_of_memory)?;
         let used = self.count.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.count.peak.fetch_max(used, Ordering::Relaxed);
-        let data = Data { raw: vec![0; bytes as usize], shadow: vec![0.0; bytes as usize / 4] };
         let memory = Memory {
             device: self.info.selector.clone(),
             bytes,
@@ -361,6 +371,15 @@ mod tests {
         device.submit(StreamId(0), &[Op::fill(1.0, half)]).unwrap();
         let second = device.read_f64(&x).unwrap()[1];
         assert!(second > 1.0 && second < 1.01, "{second}");
+    }
+
+    #[test]
+    fn memory_that_the_host_lacks_is_an_error() {
+        let device = ReferenceDevice::new();
+        for bytes in [u64::MAX, 1 << 62, 1 << 50] {
+            assert!(matches!(device.allocate(bytes, 0), Err(Error::OutOfMemory { .. })), "{bytes}");
+        }
+        assert_eq!(device.memory().used, 0);
     }
 
     #[test]

@@ -18,10 +18,11 @@ struct Problem {
     accumulate: bool,
 }
 
-/// The rows `range` of a matrix.
+/// The rows `range` of a matrix, or elements of a vector. Of a matrix of blocks, they start at a block.
 fn rows(x: &View, range: &std::ops::Range<usize>) -> View {
     let mut part = *x;
-    part.ptr = x.ptr.wrapping_add(range.start * x.strides[0] * x.dtype.block_bytes());
+    let blocks = range.start * x.strides[0] / x.dtype.block_elems();
+    part.ptr = x.ptr.wrapping_add(blocks * x.dtype.block_bytes());
     part.shape.dims_mut()[0] = range.len();
     part
 }
@@ -117,37 +118,53 @@ unsafe fn densify(x: &View) -> Vec<f32> {
 /// Up to so many rows, a product with a block-quantised matrix decodes it on the fly.
 const FEW_ROWS: usize = 8;
 
+/// Larger ones decode at most so many elements at a time (64 MiB), or 32 columns.
+const DECODED: usize = 16 << 20;
+
 unsafe fn multiply(problems: &[Problem]) {
     // Block-quantised matrices of larger products, decoded; they must outlive the products.
     let mut decoded: Vec<Vec<f32>> = Vec::new();
+    let mut room = DECODED;
     let mut plain = Vec::with_capacity(problems.len());
     for p in problems {
-        let mut p = *p;
-        let rows = p.c.shape[0];
         if p.c.shape.elems() == 0 {
             continue;
         }
-        // SAFETY: by the caller, throughout.
-        unsafe {
-            if p.b.dtype.is_block() && rows <= FEW_ROWS && p.b.strides[0] == 1 && p.b.shape[0] > 0 {
-                few_rows(&p);
-                continue;
-            }
-            if p.b.dtype.is_block() {
-                let columns = transpose(p.b);
-                decoded.push(densify(&columns));
-                let data = &decoded[decoded.len() - 1];
-                p.b = transpose(View {
-                    ptr: data.as_ptr().cast_mut().cast(),
-                    dtype: DType::F32,
-                    shape: columns.shape,
-                    strides: columns.shape.contiguous_strides(),
-                });
-            }
+        if !p.b.dtype.is_block() {
+            plain.push(p.describe());
+            continue;
         }
-        plain.push(p.describe());
+        if p.c.shape[0] <= FEW_ROWS && p.b.strides[0] == 1 && p.b.shape[0] > 0 {
+            // SAFETY: by the caller.
+            unsafe { few_rows(p) };
+            continue;
+        }
+        let (n, k) = (p.b.shape[1], p.b.shape[0]);
+        let wide = (DECODED / k.max(1)).max(32) / 32 * 32;
+        for range in (0..n).step_by(wide).map(|start| start..n.min(start + wide)) {
+            if range.len() * k > room && !plain.is_empty() {
+                // SAFETY: by the caller; what was decoded is alive.
+                unsafe { gemm::run(&plain) };
+                plain.clear();
+                decoded.clear();
+                room = DECODED;
+            }
+            let columns = rows(&transpose(p.b), &range);
+            // SAFETY: by the caller.
+            decoded.push(unsafe { densify(&columns) });
+            room = room.saturating_sub(range.len() * k);
+            let b = transpose(View {
+                ptr: decoded[decoded.len() - 1].as_ptr().cast_mut().cast(),
+                dtype: DType::F32,
+                shape: columns.shape,
+                strides: columns.shape.contiguous_strides(),
+            });
+            let bias = p.bias.map(|bias| rows(&bias, &range));
+            let c = transpose(rows(&transpose(p.c), &range));
+            plain.push(Problem { b, bias, c, ..*p }.describe());
+        }
     }
-    // SAFETY: by the caller; what was decoded is alive.
+    // SAFETY: as above.
     unsafe { gemm::run(&plain) }
 }
 
