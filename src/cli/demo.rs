@@ -4,7 +4,7 @@ use super::DeviceArgs;
 use super::error::{Error, Result};
 use super::output::{self, note, say};
 use super::train::{holds_a_run, peak_memory, with_progress};
-use halite::hal::Device;
+use halite::hal::{Device, DeviceInfo};
 use halite::models::checkpoint;
 use halite::models::data::bigram_bits_per_byte;
 use halite::models::inference::{Decoder, Want};
@@ -24,7 +24,7 @@ pub struct Demo {
     #[command(flatten)]
     device: DeviceArgs,
     /// How long to train, about
-    #[arg(long, default_value_t = 60.0)]
+    #[arg(long, default_value_t = 60.0, value_parser = positive)]
     seconds: f64,
     /// Train for so many steps instead
     #[arg(long)]
@@ -52,6 +52,16 @@ const NEW_TOKENS: usize = 64;
 struct Row {
     device: String,
     name: String,
+    /// Why the device couldn't run the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(flatten)]
+    comparison: Option<Comparison>,
+}
+
+/// A device's speed, and how far it is from the CPU.
+#[derive(serde::Serialize)]
+struct Comparison {
     prefill_tokens_per_second: f64,
     decode_tokens_per_second: f64,
     max_logit_difference: f64,
@@ -157,33 +167,44 @@ impl Demo {
         let end = (0..=PROMPT.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
         let prompt = prepared.tokenizer.encode(&text[..end], true)?;
         let registry = halite::registry();
-        let mut answers: Vec<(String, String, Answer)> = Vec::new();
-        for info in registry.find("all")? {
-            let device = registry.open(&info.selector, &self.device.options()?)?;
-            let model = Model::open(device, &self.out)?;
-            answers.push((info.selector, info.name, answer(&model, &prompt)?));
-        }
-        let base = answers.iter().position(|(s, ..)| s.starts_with("cpu:")).unwrap_or(0);
+        let options = self.device.options()?;
+        let run = |selector: &str| -> Result<Answer> {
+            let device = registry.open(selector, &options)?;
+            answer(&Model::open(device, &self.out)?, &prompt)
+        };
+        let answers: Vec<_> = registry.find("all")?.into_iter().map(|i| (run(&i.selector), i)).collect();
+        // Without the CPU backend, the first device that answers is what the others are compared with.
+        let mut answered = answers.iter().filter_map(|(a, info)| Some((info, a.as_ref().ok()?)));
+        let base = answered.clone().find(|(info, _)| info.backend == "cpu").or_else(|| answered.next());
         let vocab = prepared.model.vocab_size;
-        let rows = answers.iter().map(|(selector, name, a)| {
-            let b = &answers[base].2;
-            Row {
-                device: selector.clone(),
-                name: name.clone(),
-                prefill_tokens_per_second: prompt.len() as f64 / a.prefill_seconds,
-                decode_tokens_per_second: a.tokens.len() as f64 / a.decode_seconds,
-                max_logit_difference: a
-                    .logits
-                    .iter()
-                    .zip(&b.logits)
-                    .map(|(x, y)| f64::from(x - y).abs())
-                    .fold(0.0, f64::max),
-                mean_kl: mean_kl(&b.logits, &a.logits, vocab),
-                same_tokens: a.tokens == b.tokens,
-                router_agreement: agreement(&a.experts, &b.experts),
-            }
-        });
-        Ok(rows.collect())
+        let row = |(answer, info): &(Result<Answer>, DeviceInfo)| Row {
+            device: info.selector.clone(),
+            name: info.name.clone(),
+            error: answer.as_ref().err().map(Error::to_string),
+            comparison: answer.as_ref().ok().zip(base).map(|(a, (_, b))| compare(a, b, prompt.len(), vocab)),
+        };
+        Ok(answers.iter().map(row).collect())
+    }
+}
+
+/// What `a` says of a prompt of `tokens` tokens, beside what `b` says.
+fn compare(a: &Answer, b: &Answer, tokens: usize, vocab: usize) -> Comparison {
+    let differences = a.logits.iter().zip(&b.logits).map(|(x, y)| f64::from(x - y).abs());
+    Comparison {
+        prefill_tokens_per_second: tokens as f64 / a.prefill_seconds,
+        decode_tokens_per_second: a.tokens.len() as f64 / a.decode_seconds,
+        max_logit_difference: differences.fold(0.0, f64::max),
+        mean_kl: mean_kl(&b.logits, &a.logits, vocab),
+        same_tokens: a.tokens == b.tokens,
+        router_agreement: agreement(&a.experts, &b.experts),
+    }
+}
+
+/// A number of seconds.
+fn positive(text: &str) -> std::result::Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if seconds > 0.0 && f64::is_finite(seconds) => Ok(seconds),
+        _ => Err("needs a number above 0".into()),
     }
 }
 
@@ -274,16 +295,26 @@ fn print(rows: &[Row]) -> Result<()> {
     ];
     let mut table = vec![heading.map(String::from).to_vec()];
     for r in rows {
-        table.push(vec![
-            r.device.clone(),
-            format!("{:.0}", r.prefill_tokens_per_second),
-            format!("{:.0}", r.decode_tokens_per_second),
-            format!("{:.2e}", r.max_logit_difference),
-            format!("{:.2e}", r.mean_kl),
-            if r.same_tokens { "yes".into() } else { "no".into() },
-            format!("{:.2}%", 100.0 * r.router_agreement),
-            r.name.clone(),
-        ]);
+        let mut row = vec![r.device.clone()];
+        match &r.comparison {
+            Some(c) => row.extend([
+                format!("{:.0}", c.prefill_tokens_per_second),
+                format!("{:.0}", c.decode_tokens_per_second),
+                format!("{:.2e}", c.max_logit_difference),
+                format!("{:.2e}", c.mean_kl),
+                if c.same_tokens { "yes".into() } else { "no".into() },
+                format!("{:.2}%", 100.0 * c.router_agreement),
+            ]),
+            None => row.extend(["-"; 6].map(String::from)),
+        }
+        row.push(r.name.clone());
+        table.push(row);
     }
-    output::table(&table)
+    output::table(&table)?;
+    for r in rows {
+        if let Some(error) = &r.error {
+            return Err(Error::Failed(format!("{} can't run the model: {error}", r.device)));
+        }
+    }
+    Ok(())
 }

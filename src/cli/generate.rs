@@ -82,15 +82,14 @@ impl Generate {
         let generator = Generator::new(&model, &tokenizer)?;
         let mut out = std::io::stdout().lock();
         let mut failed = None;
-        if !self.json {
-            write!(out, "{}", self.prompt)?;
-            out.flush()?;
-        }
+        // The prompt comes with the first piece, when nothing can be wrong with the command any more.
+        let mut before = Some(self.prompt.as_str());
         let generation = generator.generate(&self.prompt, &options, |text| {
             if self.json {
                 return true;
             }
-            let written = write!(out, "{text}").and_then(|()| out.flush());
+            let prompt = before.take().unwrap_or_default();
+            let written = write!(out, "{prompt}{text}").and_then(|()| out.flush());
             failed = written.err();
             failed.is_none()
         })?;
@@ -101,7 +100,7 @@ impl Generate {
             drop(out);
             return output::json(&generation);
         }
-        writeln!(out)?;
+        writeln!(out, "{}", before.unwrap_or_default())?;
         note!("{}", speed(&generation));
         Ok(())
     }

@@ -15,6 +15,9 @@ const GREEDY: usize = 16;
 
 /// Write a model's numbers to a file, to compare with other software
 #[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  halite inspect logits --model DIR --ids-from reference.safetensors --out ours.safetensors"
+)]
 pub struct Inspect {
     #[command(subcommand)]
     command: Command,
@@ -77,7 +80,12 @@ fn logits(files: &Files, decode: bool) -> Result<()> {
     let vocab = model.config.vocab_size;
     let mut results: Vec<(&str, Vec<f32>, Vec<i64>)> = Vec::new();
     for name in names {
-        let ids = token_ids(&input.tensor(&format!("input_ids.{name}"))?.to_i64()?, vocab)?;
+        let tensor = input.tensor(&format!("input_ids.{name}"))?;
+        if tensor.shape.len() != 1 {
+            let found = tensor.shape;
+            return Err(Error::Failed(format!("input_ids.{name} has shape {found:?}, needs [tokens]")));
+        }
+        let ids = token_ids(&tensor.to_i64()?, vocab)?;
         if ids.is_empty() {
             return Err(ModelError::EmptyPrompt.into());
         }

@@ -22,7 +22,12 @@ use std::sync::Arc;
 
 /// One Mixture-of-Experts stack, trained and served on any vendor's hardware.
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "Examples:\n  halite demo\n  halite train --preset tiny --data docs src --out runs/tiny\n  \
+                  halite generate --model runs/tiny --prompt 'The '"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -27,8 +27,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
                         halite train --from runs/tiny --data more.jsonl --lr 1e-4 --out runs/tuned"
 )]
 pub struct Train {
-    /// Settings of the run; every option below takes precedence over the file
-    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    /// Settings of a new run; every option below takes precedence over the file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "resume", "resume_from"])]
     config: Option<PathBuf>,
     /// A model to start with random weights: tiny or small
     #[arg(long, value_name = "NAME")]
@@ -52,6 +52,9 @@ pub struct Train {
     /// Go on from this checkpoint in --out, such as step-500
     #[arg(long, value_name = "step-N", conflicts_with_all = ["resume", "from"])]
     resume_from: Option<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -227,7 +230,16 @@ impl Train {
         if !self.data.is_empty() {
             config.data.paths = self.data.clone();
         }
+        if self.from.is_some() && config.model.is_some() {
+            return Err(Error::Usage(
+                "--from brings its own model: leave [model] out of the settings".into(),
+            ));
+        }
+        let started_with = config.clone();
         self.settings.apply(&mut config);
+        if checkpoint.is_some() {
+            same_batches(&started_with, &config)?;
+        }
         Ok(config)
     }
 
@@ -310,15 +322,48 @@ impl Train {
         note!("{total} parameters, {active} used by a token, on {}", device.info().name);
         let outcome = with_progress(&mut run)?;
         let (nats, bits) = outcome.validation.unzip();
+        let state = if outcome.finished { "finished" } else { "stopped" };
+        let saved = outcome.checkpoint.map_or("nothing to save".into(), |p| format!("saved {}", p.display()));
+        if self.json {
+            return output::json(&serde_json::json!({
+                "steps": outcome.steps,
+                "finished": outcome.finished,
+                "out": self.out,
+                "validation_loss": nats,
+                "validation_bits_per_byte": bits,
+                "peak_device_bytes": device.memory().peak,
+                "peak_resident_bytes": output::peak_resident(),
+            }));
+        }
         if let (Some(nats), Some(bits)) = (nats, bits) {
             say!("validation loss {nats:.4} nats a token, {bits:.4} bits a byte")?;
         }
-        let state = if outcome.finished { "finished" } else { "stopped" };
-        let at = outcome.checkpoint.map(|p| p.display().to_string()).unwrap_or_default();
-        say!("{state} after {} steps; saved {at}", outcome.steps)?;
+        say!("{state} after {} steps; {saved}", outcome.steps)?;
         say!("peak memory: {}", peak_memory(device))?;
         Ok(())
     }
+}
+
+/// A run goes on with the batches that it would have seen: what decides them can't be changed.
+fn same_batches(started: &RunConfig, now: &RunConfig) -> Result<()> {
+    let deciding = |c: &RunConfig| {
+        [
+            ("--seed", c.seed.to_string()),
+            ("--seq-len", c.data.seq_len.to_string()),
+            ("--batch-size", c.data.batch_size.to_string()),
+            ("--accumulation", c.training.accumulation.to_string()),
+            ("--validation", c.data.validation.to_string()),
+            ("--packing", format!("{:?}", c.data.packing).to_lowercase()),
+        ]
+    };
+    for ((option, was), (_, is)) in deciding(started).into_iter().zip(deciding(now)) {
+        if was != is {
+            return Err(Error::Failed(format!(
+                "the run was started with {option} {was}, it can't go on with {is}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a folder has something of a run: a checkpoint or metrics of a step. A run that failed before
