@@ -233,6 +233,9 @@ fn one_buffer_behind_two_slots_is_checked_at_replay() {
     let small = upload(&d, &[0.0; 3]);
     let bound = [Binding::new(0, &a), Binding::new(1, &small)];
     assert!(matches!(d.replay(S0, &r, &bound), Err(Error::Slot { slot: 1, .. })));
+    let mut changed = r.clone();
+    changed.slots.clear();
+    assert!(matches!(d.replay(S0, &changed, &[]), Err(Error::Slot { slot: 0, .. })));
     // Another device can't run it.
     let other = device(1);
     assert!(other.replay(S0, &r, &[Binding::new(0, &a), Binding::new(1, &b)]).is_err());
