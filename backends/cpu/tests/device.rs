@@ -2,8 +2,8 @@
 
 use halite_cpu::{CpuBackend, CpuDevice};
 use halite_hal::{
-    Binding, Buffer, DType, Device, DeviceOptions, Error, Graph, Op, Profile, Registry, Storage, StreamId,
-    TensorRef, UnaryFn,
+    Binding, Buffer, DType, Device, DeviceOptions, Error, Graph, Op, Profile, ReduceFn, Registry, Storage,
+    StreamId, TensorRef, UnaryFn,
 };
 use std::sync::Arc;
 
@@ -170,9 +170,8 @@ fn empty_views_may_have_any_strides() {
     let d = device(1);
     let x = upload(&d, &[0.0; 4]);
     let far = usize::MAX / 2;
-    let t = |shape: &[usize], strides: &[usize]| {
-        TensorRef::new(&x, DType::F32, &[]).with_layout(shape, strides)
-    };
+    let t =
+        |shape: &[usize], strides: &[usize]| TensorRef::new(&x, DType::F32, &[]).with_layout(shape, strides);
     let empty = || t(&[4, 0], &[far, far]);
     let (k, n) = (t(&[4, 0], &[far, 1]), t(&[0, 3], &[1, far]));
     let y = upload(&d, &[5.0; 12]);
@@ -254,4 +253,24 @@ fn the_backend_has_one_device_and_profiles_restrict_it() {
     assert_eq!(d.info().profile.as_deref(), Some("minimal"));
     let b = d.allocate(300 << 20, 1 << 20).unwrap();
     assert_eq!(b.storage().chunks(), [0, 128 << 20, 256 << 20]);
+}
+
+#[test]
+fn a_maximum_of_infinities_is_the_reference_s() {
+    let d = device(1);
+    let reference = halite_hal::reference::ReferenceDevice::rounding();
+    for wide in [false, true] {
+        let results = [&d as &dyn Device, &reference].map(|d| {
+            let x = d.allocate(24, 0).unwrap();
+            d.upload(S0, &x, 0, &[f32::NEG_INFINITY; 6].map(f32::to_le_bytes).concat()).unwrap();
+            let y = d.allocate(8, 0).unwrap();
+            let rows = TensorRef::new(&x, DType::F32, &[2, 3]);
+            let columns = TensorRef::new(&x, DType::F32, &[3, 2]).transpose(0, 1);
+            let x = if wide { columns } else { rows };
+            let op = Op::reduce(ReduceFn::Max, x, TensorRef::new(&y, DType::F32, &[2]), false);
+            d.submit(S0, &[op]).unwrap();
+            d.download(S0, &y, 0, 8).unwrap().wait_as::<f32>().unwrap()
+        });
+        assert_eq!(results[0], results[1], "{wide}");
+    }
 }

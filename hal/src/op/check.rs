@@ -319,7 +319,8 @@ pub(super) fn check(d: &OpDesc) -> Check {
 
 /// A block must not span the matrices of a batch.
 fn blocks_in_matrix(b: &Layout) -> Check {
-    let spans = b.dtype.is_block() && b.shape.len() == 3 && !b.strides[0].is_multiple_of(b.dtype.block_elems());
+    let spans =
+        b.dtype.is_block() && b.shape.len() == 3 && !b.strides[0].is_multiple_of(b.dtype.block_elems());
     ensure(!spans, || {
         format!("blocks of b lie across its matrices (strides {:?}), must lie along k or n", &*b.strides)
     })
