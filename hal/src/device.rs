@@ -238,7 +238,7 @@ pub trait Device: Send + Sync + fmt::Debug {
         let mut ops = recording.ops.clone();
         for t in ops.iter_mut().flat_map(Op::operands_mut) {
             if let Source::Slot(s) = t.source {
-                let buffer = resolve[s as usize].as_ref().ok_or_else(|| unbound(s))?;
+                let buffer = bound(&resolve, s)?;
                 t.source = Source::Buffer(buffer.clone());
             }
         }
@@ -258,8 +258,9 @@ pub trait Device: Send + Sync + fmt::Debug {
     fn memory(&self) -> MemoryStats;
 }
 
-fn unbound(slot: u32) -> Error {
-    Error::Slot { slot, message: "used by the recording but not bound".into() }
+fn bound(table: &[Option<Buffer>], slot: u32) -> Result<&Buffer> {
+    let missing = || Error::Slot { slot, message: "used by the recording but not bound".into() };
+    table.get(slot as usize).and_then(Option::as_ref).ok_or_else(missing)
 }
 
 /// The buffer of each slot of a recording, with sizes checked and every used slot bound.
@@ -286,10 +287,8 @@ impl Recording {
     pub fn bind(&self, bindings: &[Binding]) -> Result<Vec<Option<Buffer>>> {
         let table = binding_table(self, bindings)?;
         for t in self.ops.iter().flat_map(Op::operands) {
-            if let Source::Slot(s) = t.source
-                && table[s as usize].is_none()
-            {
-                return Err(unbound(s));
+            if let Source::Slot(s) = t.source {
+                bound(&table, s)?;
             }
         }
         Ok(table)

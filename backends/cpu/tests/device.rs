@@ -2,8 +2,8 @@
 
 use halite_cpu::{CpuBackend, CpuDevice};
 use halite_hal::{
-    Binding, Buffer, DType, Device, DeviceOptions, Error, Graph, Op, Profile, Registry, Storage, StreamId,
-    TensorRef, UnaryFn,
+    Binding, Buffer, DType, Device, DeviceOptions, Error, Graph, Op, Profile, ReduceFn, Registry, Storage,
+    StreamId, TensorRef, UnaryFn,
 };
 use std::sync::Arc;
 
@@ -232,6 +232,9 @@ fn one_buffer_behind_two_slots_is_checked_at_replay() {
     let small = upload(&d, &[0.0; 3]);
     let bound = [Binding::new(0, &a), Binding::new(1, &small)];
     assert!(matches!(d.replay(S0, &r, &bound), Err(Error::Slot { slot: 1, .. })));
+    let mut changed = r.clone();
+    changed.slots.clear();
+    assert!(matches!(d.replay(S0, &changed, &[]), Err(Error::Slot { slot: 0, .. })));
     // Another device can't run it.
     let other = device(1);
     assert!(other.replay(S0, &r, &[Binding::new(0, &a), Binding::new(1, &b)]).is_err());
@@ -269,5 +272,25 @@ fn quantised_products_of_nothing_are_the_bias() {
                 .unwrap();
             assert_eq!(floats(&d, S0, &c).unwrap(), [1.0, 2.0, 3.0].repeat(m));
         }
+    }
+}
+
+#[test]
+fn a_maximum_of_infinities_is_the_reference_s() {
+    let d = device(1);
+    let reference = halite_hal::reference::ReferenceDevice::rounding();
+    for wide in [false, true] {
+        let results = [&d as &dyn Device, &reference].map(|d| {
+            let x = d.allocate(24, 0).unwrap();
+            d.upload(S0, &x, 0, &[f32::NEG_INFINITY; 6].map(f32::to_le_bytes).concat()).unwrap();
+            let y = d.allocate(8, 0).unwrap();
+            let rows = TensorRef::new(&x, DType::F32, &[2, 3]);
+            let columns = TensorRef::new(&x, DType::F32, &[3, 2]).transpose(0, 1);
+            let x = if wide { columns } else { rows };
+            let op = Op::reduce(ReduceFn::Max, x, TensorRef::new(&y, DType::F32, &[2]), false);
+            d.submit(S0, &[op]).unwrap();
+            d.download(S0, &y, 0, 8).unwrap().wait_as::<f32>().unwrap()
+        });
+        assert_eq!(results[0], results[1], "{wide}");
     }
 }

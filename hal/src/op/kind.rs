@@ -149,7 +149,8 @@ pub enum OpKind {
         accumulate: bool,
     },
     /// `a [b.., m, k], b [b.., k, n], bias [n]? → c [b.., m, n]`, floats, rank 2 or 3; transposition and
-    /// broadcast batches are strides. `c = a·b + bias`, or `c += …` with `accumulate`.
+    /// broadcast batches are strides; blocks of `b` lie along `k` or `n`, here and in the grouped product.
+    /// `c = a·b + bias`, or `c += …` with `accumulate`.
     Matmul {
         /// Add to what `c` holds.
         accumulate: bool,

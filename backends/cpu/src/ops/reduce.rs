@@ -112,7 +112,8 @@ unsafe fn columns(f: ReduceFn, x: &View, finish: impl Fn(usize, Part) + Sync) {
     const WIDE: usize = 256;
     let (cols, depth) = (x.shape[0], x.shape[1]);
     let (across, down) = (cols.div_ceil(WIDE), depth.div_ceil(DEEP));
-    let mut parts = vec![start(f); cols * down];
+    let identity = if f == ReduceFn::Max { f32::NEG_INFINITY } else { 0.0 };
+    let mut parts = vec![identity; cols * down];
     let shared = Shared::new(&mut parts);
     par::for_each(across * down, |i| {
         let (j0, i0) = (i % across * WIDE, i / across * DEEP);
@@ -129,7 +130,7 @@ unsafe fn columns(f: ReduceFn, x: &View, finish: impl Fn(usize, Part) + Sync) {
     });
     for j in 0..cols {
         let part = |d: usize| Part { value: f64::from(parts[d * cols + j]), index: 0 };
-        let first = Part { value: f64::from(start(f)), index: 0 };
-        finish(j, (0..down).fold(first, |a, d| join(f, a, part(d))));
+        let nothing = Part { value: f64::from(start(f)), index: 0 };
+        finish(j, (0..down).map(part).reduce(|a, b| join(f, a, b)).unwrap_or(nothing));
     }
 }
