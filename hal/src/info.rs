@@ -136,13 +136,13 @@ impl DeviceInfo {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DeviceOptions {
-    /// Where compiled programs may be cached; nothing is written without it.
+    /// Where a backend that compiles programs may cache them; nothing is written without it.
     pub cache_dir: Option<PathBuf>,
     /// Host threads; the number of processors without it.
     pub threads: Option<usize>,
     /// Bytes of device memory that may be used.
     pub memory_limit: Option<u64>,
-    /// Whether the driver's validation is switched on.
+    /// Whether a driver that has validation switches it on.
     pub validation: bool,
     /// Restricts what the device reports and uses.
     pub profile: Option<Profile>,

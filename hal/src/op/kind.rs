@@ -4,6 +4,10 @@
 //! that shape; "float" is f32, f16 or bf16; sums are accumulated in f32 (or better) whatever the dtype.
 //! Integer operands are i32. Operands may be strided unless an op says otherwise. Values that change
 //! from one replay to the next (positions, lengths, learning rate) are operands, never attributes.
+//!
+//! What an index outside its range means stands at each op. Offsets of experts and rows of `seqs` that
+//! contradict their definition are a mistake of the caller's: a device clips them or reports an
+//! asynchronous error, and in no case touches other memory.
 
 use super::CustomRef;
 use super::function::{BinaryFn, Distribution, GroupScore, ReduceFn, Scalar, ScoreFn, UnaryFn};
