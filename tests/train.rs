@@ -175,6 +175,29 @@ fn a_finished_run_can_be_extended() {
 }
 
 #[test]
+fn what_a_run_began_with_stays() {
+    let place = Place::with_run();
+    place.ok(&format!("{TRAIN} --steps 4 --out run"));
+    let files = place.files("run");
+    for (options, words) in [
+        ("--resume --seed 9", ["--seed", "9"]),
+        ("--resume --batch-size 1", ["--batch-size", "1"]),
+        ("--resume --seq-len 16", ["--seq-len", "16"]),
+        ("--resume --accumulation 2", ["--accumulation", "2"]),
+        ("--resume --config run.toml --packing rows", ["--packing", "rows"]),
+        ("--resume --preset tiny", ["another model", "step-4"]),
+    ] {
+        place.fails(&format!("train {options} --steps 8 --out run"), &words);
+        assert!(place.files("run") == files, "{options}");
+    }
+    // The same settings from the file, and more steps: the run goes on.
+    place.ok(&format!("{TRAIN} --resume --steps 6 --out run"));
+    assert_eq!(place.curve("run").len(), 6);
+    // A model of its own and one to start from contradict each other.
+    assert_eq!(place.run(&format!("{TRAIN} --from run --out other")).code, Some(2));
+}
+
+#[test]
 fn training_goes_on_from_a_model_with_other_text() {
     let place = Place::with_run();
     place.ok(&format!("{TRAIN} --out run"));

@@ -27,8 +27,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
                         halite train --from runs/tiny --data more.jsonl --lr 1e-4 --out runs/tuned"
 )]
 pub struct Train {
-    /// Settings of a new run; every option below takes precedence over the file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "resume", "resume_from"])]
+    /// Settings of the run; every option below takes precedence over the file
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     config: Option<PathBuf>,
     /// A model to start with random weights: tiny or small
     #[arg(long, value_name = "NAME")]
@@ -204,26 +204,23 @@ impl Train {
         Ok(None)
     }
 
-    /// The checkpoint's settings, or the file's, or the defaults, with this command line's on top.
+    /// The file's settings, or the checkpoint's, or the defaults, with this command line's on top.
     fn config(&self, checkpoint: Option<&Checkpoint>) -> Result<RunConfig> {
-        let mut config = match (checkpoint, &self.config) {
-            (Some(c), _) => {
-                let saved = serde_json::from_value(c.state.run.clone());
-                saved.map_err(|_| halite::models::Error::State { what: "settings" })?
-            }
-            (None, Some(path)) => settings_file(path)?,
+        let saved = checkpoint.map(|c| serde_json::from_value::<RunConfig>(c.state.run.clone())).transpose();
+        let saved = saved.map_err(|_| halite::models::Error::State { what: "settings" })?;
+        let fresh = self.config.is_some() || saved.is_none();
+        let mut config = match (&self.config, &saved) {
+            (Some(path), _) => settings_file(path)?,
+            (None, Some(saved)) => saved.clone(),
             (None, None) => RunConfig::default(),
         };
-        if checkpoint.is_none() && self.ids_from.is_some() {
-            config.training = TrainingConfig { warmup_steps: 0, balance: false, ..config.training };
-            config.training.save_every = 0;
+        if fresh && self.ids_from.is_some() {
+            config.training =
+                TrainingConfig { warmup_steps: 0, balance: false, save_every: 0, ..config.training };
         }
         if let Some(preset) = &self.preset {
-            if checkpoint.is_some() && config.preset.as_ref() != Some(preset) {
-                return Err(Error::Failed(format!("the checkpoint is not of the preset {preset:?}")));
-            }
-            config.preset = Some(preset.clone());
-            if preset == "small" && checkpoint.is_none() {
+            (config.preset, config.model) = (Some(preset.clone()), None);
+            if fresh && preset == "small" {
                 config.data.tokenizer = "bpe".into();
             }
         }
@@ -235,10 +232,12 @@ impl Train {
                 "--from brings its own model: leave [model] out of the settings".into(),
             ));
         }
-        let started_with = config.clone();
         self.settings.apply(&mut config);
-        if checkpoint.is_some() {
-            same_batches(&started_with, &config)?;
+        if let (Some(checkpoint), Some(saved)) = (checkpoint, &saved) {
+            same_model(checkpoint, &config)?;
+            if self.ids_from.is_none() {
+                same_batches(saved, &config)?;
+            }
         }
         Ok(config)
     }
@@ -342,6 +341,20 @@ impl Train {
         say!("peak memory: {}", peak_memory(device))?;
         Ok(())
     }
+}
+
+/// A run goes on with the model that it has. Settings of a run that began with a given model name none.
+fn same_model(checkpoint: &Checkpoint, now: &RunConfig) -> Result<()> {
+    if now.preset.is_none() && now.model.is_none() {
+        return Ok(());
+    }
+    let mut wanted = now.model()?;
+    // The tokenizer's, where the settings have none.
+    wanted.eos_token_ids.clone_from(&checkpoint.config.eos_token_ids);
+    if wanted == checkpoint.config {
+        return Ok(());
+    }
+    Err(Error::Failed(format!("the settings are of another model than {}", checkpoint.dir.display())))
 }
 
 /// A run goes on with the batches that it would have seen: what decides them can't be changed.
