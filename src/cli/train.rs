@@ -6,7 +6,7 @@ use super::generate::tokenizer_of;
 use super::inspect::train_ids;
 use super::output::{self, note, say};
 use halite::hal::Device;
-use halite::models::checkpoint::{self, Checkpoint, parse_step_name};
+use halite::models::checkpoint::{self, Checkpoint, model_folder, parse_step_name};
 use halite::models::data::Packing;
 use halite::models::model::Model;
 use halite::models::schedule;
@@ -249,26 +249,27 @@ impl Train {
         mut config: RunConfig,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<()> {
-        let model = match (checkpoint, &self.from) {
-            (Some(_), _) => None,
-            (None, Some(dir)) => Some(Model::open(device.clone(), dir)?),
-            (None, None) => Some(Model::new(device.clone(), config.model()?, config.seed)?),
-        };
-        let vocab = match (&model, checkpoint) {
-            (Some(m), _) => m.config.vocab_size,
-            (None, c) => c.map_or(0, |c| c.config.vocab_size),
+        let vocab = match (checkpoint, &self.from) {
+            (Some(c), _) => c.config.vocab_size,
+            (None, Some(dir)) => checkpoint::open_model(dir)?.config.vocab_size,
+            (None, None) => config.model()?.vocab_size,
         };
         let (batch, tokens) = train_ids(path, vocab)?;
         config.data.seq_len = tokens;
         let source = FixedBatch(batch);
-        let files = match &self.from {
-            Some(dir) if dir.join("tokenizer.json").exists() => tokenizer_files(&tokenizer_of(dir)?)?,
+        let files = match checkpoint.map(|c| &c.dir).or(self.from.as_ref()) {
+            Some(dir) if model_folder(dir)?.join("tokenizer.json").exists() => {
+                tokenizer_files(&tokenizer_of(dir)?)?
+            }
             _ => Vec::new(),
         };
-        let run = match (model, checkpoint) {
-            (Some(model), _) => Run::new(model, config, &source, None, files)?,
-            (None, Some(c)) => Run::resume(device.clone(), c, config, &source, None, files)?,
-            (None, None) => unreachable!("a run starts from a model or a checkpoint"),
+        let run = match (checkpoint, &self.from) {
+            (Some(c), _) => Run::resume(device.clone(), c, config, &source, None, files)?,
+            (None, Some(dir)) => Run::new(Model::open(device.clone(), dir)?, config, &source, None, files)?,
+            (None, None) => {
+                let model = Model::new(device.clone(), config.model()?, config.seed)?;
+                Run::new(model, config, &source, None, files)?
+            }
         };
         self.train(run, &*device)
     }
