@@ -3,7 +3,7 @@
 # build, tests, documentation. Needs Rust, a C compiler, and the network the first time.
 #
 #   scripts/test.sh          what continuous integration runs
-#   scripts/test.sh --full   the slow checks too: HALITE_FULL=1 for tests, then scripts/full/*.sh in order
+#   scripts/test.sh --full   the slow checks too: more random cases, then scripts/full/*.sh in order
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,7 +18,8 @@ case "$*" in
 esac
 
 export CARGO_BUILD_JOBS="${CARGO_BUILD_JOBS:-2}"
-[ -z "$full" ] || export HALITE_FULL=1
+# More random cases for property tests.
+[ -z "$full" ] || export PROPTEST_CASES=2048
 
 # What the stages below need; does nothing where it is there.
 install_tools() {

@@ -4,6 +4,7 @@ use crate::executor::{Bound, Executor, Mark, Place, Work};
 use crate::info;
 use crate::memory::Pool;
 use crate::program::Program;
+use crate::simd;
 use halite_hal::{
     Binding, Buffer, Device, DeviceInfo, DeviceOptions, Error, Event, Graph, MemoryStats, Op, OpDesc, OpKind,
     Packing, Readback, Recording, Result, Source, StreamId, Support, compose, prepare,
@@ -27,6 +28,12 @@ impl CpuDevice {
     /// When the system can't start them.
     pub fn new(options: &DeviceOptions) -> Result<Self> {
         let mut info = info::describe();
+        if let Ok(limit) = std::env::var(simd::LIMIT)
+            && !simd::LIMITS.contains(&limit.as_str())
+        {
+            let message = format!("{} is {limit:?}, needs one of {}", simd::LIMIT, simd::LIMITS.join(", "));
+            return Err(Error::backend(&info.selector, message));
+        }
         if let Some(profile) = &options.profile {
             profile.apply(&mut info);
         }

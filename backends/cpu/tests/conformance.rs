@@ -59,3 +59,27 @@ fn with_core_ops_alone() {
     let report = passes(&*registry.open("cpu", &options).unwrap());
     assert!(report.ops.iter().any(|op| op.composed > 0));
 }
+
+/// What processors with less than this one run: this test program again, told to keep to less.
+#[test]
+fn with_lesser_instruction_sets() {
+    for isa in ["avx2", "portable"] {
+        let this = std::env::current_exe().unwrap();
+        let ran = std::process::Command::new(this)
+            .args(["--exact", "with_two_threads", "--nocapture"])
+            .env("HALITE_CPU_ISA", isa)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{isa}: {said}");
+    }
+}
+
+#[test]
+fn an_unknown_instruction_set_is_an_error() {
+    let this = std::env::current_exe().unwrap();
+    let mut again = std::process::Command::new(this);
+    again.args(["--exact", "with_two_threads"]).env("HALITE_CPU_ISA", "avx3");
+    let ran = again.output().unwrap();
+    assert!(!ran.status.success() && String::from_utf8_lossy(&ran.stdout).contains("portable, avx2"));
+}

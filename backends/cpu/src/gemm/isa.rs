@@ -42,9 +42,15 @@ impl Level {
         &[Level::Portable]
     }
 
-    /// The best level this machine can run.
+    /// The best level that this machine can run and the environment allows, as for all other ops.
     pub fn best() -> Level {
-        Self::available().last().copied().unwrap_or(Level::Portable)
+        match crate::simd::level() {
+            #[cfg(target_arch = "x86_64")]
+            crate::simd::Level::Avx512 => Level::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            crate::simd::Level::Avx2 => Level::Avx2,
+            crate::simd::Level::Base => Level::Portable,
+        }
     }
 
     pub(super) fn isa(self) -> &'static Isa {

@@ -21,11 +21,22 @@ pub(crate) enum Level {
     Base,
 }
 
-/// The best that this processor has.
+/// The environment variable that keeps to lesser instruction sets: to find a fault, or to test what other
+/// processors run.
+pub(crate) const LIMIT: &str = "HALITE_CPU_ISA";
+/// Its values.
+pub(crate) const LIMITS: [&str; 3] = ["portable", "avx2", "avx512"];
+
+/// The best that this processor has and [`LIMIT`] allows.
 #[inline]
 pub(crate) fn level() -> Level {
     static BEST: OnceLock<Level> = OnceLock::new();
-    *BEST.get_or_init(detect)
+    *BEST.get_or_init(|| match std::env::var(LIMIT).as_deref() {
+        Ok("portable") => Level::Base,
+        #[cfg(target_arch = "x86_64")]
+        Ok("avx2") if detect() == Level::Avx512 => Level::Avx2,
+        _ => detect(),
+    })
 }
 
 fn detect() -> Level {
