@@ -106,7 +106,7 @@ pub enum ReduceFn {
     SumSquares,
 }
 
-/// What [`OpKind::Philox`] draws.
+/// What [`OpKind::Philox`](super::OpKind::Philox) draws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
