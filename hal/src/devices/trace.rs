@@ -84,3 +84,42 @@ impl Device for TraceDevice {
         self.inner.replay(stream, recording, bindings)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::devices::CoreOnly;
+    use crate::reference::ReferenceDevice;
+    use crate::{DType, TensorRef};
+
+    #[test]
+    fn a_trace_shows_what_was_composed() {
+        let core = CoreOnly::new(Arc::new(ReferenceDevice::new()));
+        let device = TraceDevice::new(Arc::new(core));
+        let buffer = device.allocate(48, 0).unwrap();
+        device.upload(StreamId(0), &buffer, 0, &[0; 32]).unwrap();
+        let [gate, up, y] = [0, 4, 8].map(|at| TensorRef::new(&buffer, DType::F32, &[4]).with_offset(at));
+        let ops = [Op::swiglu(gate.clone(), up, y.clone()), Op::fill(1.0, gate)];
+        device.submit(StreamId(0), &ops).unwrap();
+        device.download(StreamId(0), &buffer, 32, 16).unwrap();
+        let [swiglu, fill] = ops.each_ref().map(Op::desc);
+        assert_eq!(
+            device.take(),
+            [
+                TraceEvent::Upload(32),
+                TraceEvent::Op { desc: swiglu, composed: true },
+                TraceEvent::Op { desc: fill.clone(), composed: false },
+                TraceEvent::Download(16),
+            ]
+        );
+
+        let mut graph = Graph::new();
+        graph.push(Op::fill(2.0, y));
+        let recording = device.record(&graph).unwrap();
+        device.replay(StreamId(0), &recording, &[]).unwrap();
+        let fill = OpDesc { kind: Op::fill(2.0, TensorRef::new(&buffer, DType::F32, &[4])).kind, ..fill };
+        let op = TraceEvent::Op { desc: fill, composed: false };
+        assert_eq!(device.take(), [op, TraceEvent::Record { ops: 1 }, TraceEvent::Replay]);
+        assert!(device.take().is_empty());
+    }
+}
