@@ -62,13 +62,6 @@ impl Model {
     /// The model of a Hugging Face folder or of a run's latest checkpoint.
     pub fn open(device: Arc<dyn Device>, path: &Path) -> Result<Self> {
         let opened = checkpoint::open_model(path)?;
-        if !opened.unexpected.is_empty() {
-            tracing::warn!(
-                "{} has tensors that the model has no use for: {:?}",
-                path.display(),
-                opened.unexpected
-            );
-        }
         Model::from_weights(device, opened.config, &opened.weights)
     }
 

@@ -242,6 +242,11 @@ impl Train {
         Ok(config)
     }
 
+    /// The model to start from, if one was named.
+    fn open_from(&self) -> Result<Option<checkpoint::Model>> {
+        Ok(self.from.as_deref().map(checkpoint::open_model).transpose()?)
+    }
+
     fn on_batch(
         &self,
         device: Arc<dyn Device>,
@@ -249,9 +254,10 @@ impl Train {
         mut config: RunConfig,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<()> {
-        let vocab = match (checkpoint, &self.from) {
+        let from = self.open_from()?;
+        let vocab = match (checkpoint, &from) {
             (Some(c), _) => c.config.vocab_size,
-            (None, Some(dir)) => checkpoint::open_model(dir)?.config.vocab_size,
+            (None, Some(m)) => m.config.vocab_size,
             (None, None) => config.model()?.vocab_size,
         };
         let (batch, tokens) = train_ids(path, vocab)?;
@@ -263,9 +269,12 @@ impl Train {
             }
             _ => Vec::new(),
         };
-        let run = match (checkpoint, &self.from) {
+        let run = match (checkpoint, from) {
             (Some(c), _) => Run::resume(device.clone(), c, config, &source, None, files)?,
-            (None, Some(dir)) => Run::new(Model::open(device.clone(), dir)?, config, &source, None, files)?,
+            (None, Some(m)) => {
+                let model = Model::from_weights(device.clone(), m.config, &m.weights)?;
+                Run::new(model, config, &source, None, files)?
+            }
             (None, None) => {
                 let model = Model::new(device.clone(), config.model()?, config.seed)?;
                 Run::new(model, config, &source, None, files)?
@@ -283,26 +292,18 @@ impl Train {
         if config.data.paths.is_empty() {
             return Err(Error::Usage("no text to train on: give --data PATH…, or paths in the file".into()));
         }
-        let start = match (checkpoint, &self.from) {
-            (Some(c), _) => Some(c.dir.clone()),
-            (None, dir) => dir.clone(),
-        };
-        let from_weights = match &start {
-            Some(dir) => Some((checkpoint::open_model(dir)?, tokenizer_of(dir)?)),
-            None => None,
-        };
-        let (opened, tokenizer) = match from_weights {
-            Some((m, t)) => (Some(m), Some(t)),
-            None => (None, None),
-        };
-        if opened.is_none() {
+        let from = self.open_from()?;
+        let model = checkpoint.map(|c| &c.config).or(from.as_ref().map(|m| &m.config)).cloned();
+        let folder = checkpoint.map(|c| &c.dir).or(self.from.as_ref());
+        let tokenizer = folder.map(|dir| tokenizer_of(dir)).transpose()?;
+        if model.is_none() {
             config.validate()?;
         }
-        let prepared = Prepared::new(&config, opened.as_ref().map(|m| m.config.clone()), tokenizer)?;
+        let prepared = Prepared::new(&config, model, tokenizer)?;
         let files = tokenizer_files(&prepared.tokenizer)?;
         let validation = prepared.validation.clone();
         let source: &dyn BatchSource = &prepared.train;
-        let run = match (checkpoint, opened) {
+        let run = match (checkpoint, from) {
             (Some(c), _) => Run::resume(device.clone(), c, config, source, validation, files)?,
             (None, Some(m)) => {
                 let model = Model::from_weights(device.clone(), prepared.model, &m.weights)?;
@@ -388,7 +389,7 @@ pub fn holds_a_run(dir: &Path) -> bool {
 }
 
 /// The files that go beside each checkpoint.
-fn tokenizer_files(tokenizer: &halite::models::tokenizer::Tokenizer) -> Result<Vec<(String, Vec<u8>)>> {
+pub fn tokenizer_files(tokenizer: &halite::models::tokenizer::Tokenizer) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(vec![("tokenizer.json".into(), tokenizer.to_json()?.into_bytes())])
 }
 

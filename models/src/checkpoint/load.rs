@@ -83,6 +83,9 @@ pub fn open_model(path: &Path) -> Result<Model, CheckpointError> {
         verify(&dir)?;
     }
     let (config, weights, unexpected) = open(&dir)?;
+    if !unexpected.is_empty() {
+        tracing::warn!("{} has tensors that the model has no use for: {unexpected:?}", path.display());
+    }
     Ok(Model { dir, config, weights, unexpected })
 }
 
