@@ -39,6 +39,11 @@ impl Default for SamplingOptions {
     }
 }
 
+/// The id of the largest of `logits` `[vocab_size]`, the lowest among equals; 0 of none.
+pub fn likeliest(logits: &[f32]) -> u32 {
+    (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best }) as u32
+}
+
 /// What can go wrong in sampling.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SamplingError {
@@ -116,16 +121,11 @@ impl Sampler {
             return Err(SamplingError::NonFinite { id, value });
         }
         self.penalise(logits, previous)?;
-        let mut best = 0;
-        for (id, &logit) in logits.iter().enumerate() {
-            if logit > logits[best] {
-                best = id;
-            }
-        }
-        let max = *logits.get(best).ok_or(SamplingError::NoLogits)?;
+        let best = likeliest(logits);
+        let max = *logits.get(best as usize).ok_or(SamplingError::NoLogits)?;
         let options = &self.options;
         if options.temperature == 0.0 {
-            return Ok(best as u32);
+            return Ok(best);
         }
 
         // Probabilities up to a common factor, in id order throughout: what a draw gives then does

@@ -3,7 +3,7 @@
 use super::DeviceArgs;
 use super::error::{Error, Result};
 use super::output::{self, note, say};
-use super::train::{holds_a_run, peak_memory, with_progress};
+use super::train::{holds_a_run, peak_memory, tokenizer_files, with_progress};
 use halite::hal::{Device, DeviceInfo};
 use halite::models::checkpoint;
 use halite::models::data::bigram_bits_per_byte;
@@ -101,7 +101,7 @@ impl Demo {
             config.training.steps,
             device.info().name
         );
-        let files = vec![("tokenizer.json".to_string(), prepared.tokenizer.to_json()?.into_bytes())];
+        let files = tokenizer_files(&prepared.tokenizer)?;
         let validation = prepared.validation.clone();
         let mut run = Run::new(model, config, &prepared.train, validation, files)?;
         replace_demo(&self.out)?;
@@ -192,7 +192,8 @@ fn compare(a: &Answer, b: &Answer, tokens: usize, vocab: usize) -> Comparison {
     let differences = a.logits.iter().zip(&b.logits).map(|(x, y)| f64::from(x - y).abs());
     Comparison {
         prefill_tokens_per_second: tokens as f64 / a.prefill_seconds,
-        decode_tokens_per_second: a.tokens.len() as f64 / a.decode_seconds,
+        // The first token comes with the prompt.
+        decode_tokens_per_second: (a.tokens.len() - 1) as f64 / a.decode_seconds,
         max_logit_difference: differences.fold(0.0, f64::max),
         mean_kl: mean_kl(&b.logits, &a.logits, vocab),
         same_tokens: a.tokens == b.tokens,
@@ -247,15 +248,8 @@ fn answer(model: &Model, prompt: &[u32]) -> Result<Answer> {
     let started = Instant::now();
     let fed = decoder.feed(prompt, Want::Routing)?;
     let prefill_seconds = started.elapsed().as_secs_f64();
-    let vocab = model.config.vocab_size;
-    let mut last = fed.logits[fed.logits.len() - vocab..].to_vec();
-    let mut tokens = Vec::new();
     let started = Instant::now();
-    while tokens.len() < NEW_TOKENS {
-        let best = (0..vocab).fold(0, |best, i| if last[i] > last[best] { i } else { best }) as u32;
-        tokens.push(best);
-        last = decoder.feed(&[best], Want::Last)?.logits;
-    }
+    let tokens = decoder.greedy(&fed.logits, NEW_TOKENS)?;
     let decode_seconds = started.elapsed().as_secs_f64();
     Ok(Answer { logits: fed.logits, experts: fed.experts, tokens, prefill_seconds, decode_seconds })
 }

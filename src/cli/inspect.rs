@@ -95,15 +95,7 @@ fn logits(files: &Files, decode: bool) -> Result<()> {
         for piece in ids.chunks(if decode { 1 } else { ids.len() }) {
             logits.extend(decoder.feed(piece, Want::All)?.logits);
         }
-        let mut last = logits[logits.len() - vocab..].to_vec();
-        let mut greedy = Vec::new();
-        while greedy.len() < GREEDY {
-            let best = (0..vocab).fold(0, |best, i| if last[i] > last[best] { i } else { best });
-            greedy.push(best as i64);
-            if greedy.len() < GREEDY {
-                last = decoder.feed(&[best as u32], Want::Last)?.logits;
-            }
-        }
+        let greedy = decoder.greedy(&logits, GREEDY)?.into_iter().map(i64::from).collect();
         results.push((name, logits, greedy));
     }
     let mut out = TensorSource::new();

@@ -4,6 +4,7 @@
 //! scalars that are uploaded before it.
 
 use crate::model::{Batch, CacheRef, Model, RopeBuffers, forward};
+use crate::sampling::likeliest;
 use crate::tape::Tape;
 use crate::{Error, Result};
 use halite_hal::{Buffer, DType, Op, Recording, StreamId, TensorRef};
@@ -112,6 +113,21 @@ impl<'m> Decoder<'m> {
             self.single = Some(pass);
         }
         Ok(fed)
+    }
+
+    /// The likeliest next `count` tokens, one after another. `logits [.., vocab]` ends with those of the last
+    /// token that was fed; the last of the result isn't fed.
+    pub fn greedy(&mut self, logits: &[f32], count: usize) -> Result<Vec<u32>> {
+        let vocab = self.model.config.vocab_size;
+        let mut last = logits[logits.len().saturating_sub(vocab)..].to_vec();
+        let mut tokens = Vec::with_capacity(count);
+        while tokens.len() < count {
+            if let Some(&token) = tokens.last() {
+                last = self.feed(&[token], Want::Last)?.logits;
+            }
+            tokens.push(likeliest(&last));
+        }
+        Ok(tokens)
     }
 
     fn prepare(&self, tokens: usize, want: Want) -> Result<Pass> {
