@@ -1,0 +1,1 @@
+//! Halite's Vulkan backend.
