@@ -1,11 +1,15 @@
 //! Halite's portable kernels, and the engine that turns a driver into a device.
 
 mod driver;
+mod lowering;
 mod program;
+mod set;
+mod sets;
+mod source;
 pub mod writer;
 
 pub use driver::{Command, Dispatch, Driver, Region, Ticket, Traits};
+pub use lowering::{Launch, LaunchBuilder, Lowering};
 pub use program::{ENTRY, Kernel, Parsed, TranslateError};
-
-/// The engine.
-pub struct Engine;
+pub use set::{KernelSet, Variant};
+pub use source::{Access, Literal, Source, Template};
