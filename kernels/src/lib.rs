@@ -1,6 +1,7 @@
 //! Halite's portable kernels, and the engine that turns a driver into a device.
 
 mod driver;
+mod engine;
 mod lowering;
 mod program;
 mod set;
@@ -9,6 +10,7 @@ mod source;
 pub mod writer;
 
 pub use driver::{Command, Dispatch, Driver, Region, Ticket, Traits};
+pub use engine::Engine;
 pub use lowering::{Launch, LaunchBuilder, Lowering};
 pub use program::{ENTRY, Kernel, Parsed, TranslateError};
 pub use set::{KernelSet, Variant};
