@@ -1,5 +1,6 @@
 //! Halite's portable kernels, and the engine that turns a driver into a device.
 
+mod cache;
 mod driver;
 mod lowering;
 mod program;
@@ -8,6 +9,7 @@ mod sets;
 mod source;
 pub mod writer;
 
+pub use cache::Cache;
 pub use driver::{Command, Dispatch, Driver, Region, Ticket, Traits};
 pub use lowering::{Launch, LaunchBuilder, Lowering};
 pub use program::{ENTRY, Kernel, Parsed, TranslateError};
