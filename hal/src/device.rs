@@ -2,7 +2,7 @@
 
 use crate::compose;
 use crate::plan::{self, Place};
-use crate::{Buffer, DeviceInfo, Error, Graph, Op, OpDesc, Result, Slot, SlotKind, Source};
+use crate::{Buffer, DeviceInfo, Error, Graph, Op, OpDesc, Result, Slot, SlotKind, Source, TensorRef};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -234,15 +234,8 @@ pub trait Device: Send + Sync + fmt::Debug {
 
     /// Runs a recording with its external slots bound. Each external slot that the ops use must be bound.
     fn replay(&self, stream: StreamId, recording: &Recording, bindings: &[Binding]) -> Result<()> {
-        let resolve = binding_table(recording, bindings)?;
-        let mut ops = recording.ops.clone();
-        for t in ops.iter_mut().flat_map(Op::operands_mut) {
-            if let Source::Slot(s) = t.source {
-                let buffer = bound(&resolve, s)?;
-                t.source = Source::Buffer(buffer.clone());
-            }
-        }
-        self.submit(stream, &ops)
+        let bound = recording.bind(bindings)?;
+        self.submit(stream, &recording.resolve(&bound))
     }
 
     /// Marks the present end of a stream.
@@ -292,6 +285,34 @@ impl Recording {
             }
         }
         Ok(table)
+    }
+
+    /// Whether no memory is bound to two slots, or named by an op too: then what was checked of the slots
+    /// holds for the memory behind them. `bound` is what [`bind`](Recording::bind) gave.
+    pub fn binds_apart(&self, bound: &[Option<Buffer>]) -> bool {
+        let address = |b: &Buffer| std::ptr::from_ref(b.storage().as_any()).addr();
+        let mut seen: Vec<usize> = bound.iter().flatten().map(address).collect();
+        let slots = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        let named = |t: &TensorRef| match &t.source {
+            Source::Buffer(b) => seen.binary_search(&address(b)).is_ok(),
+            Source::Slot(_) => false,
+        };
+        seen.len() == slots && !self.ops.iter().flat_map(Op::operands).any(named)
+    }
+
+    /// The ops with the bound memory in place of the slots. `bound` is what [`bind`](Recording::bind) gave.
+    pub fn resolve(&self, bound: &[Option<Buffer>]) -> Vec<Op> {
+        let mut ops = self.ops.clone();
+        for t in ops.iter_mut().flat_map(Op::operands_mut) {
+            if let Source::Slot(s) = t.source
+                && let Some(buffer) = &bound[s as usize]
+            {
+                t.source = Source::Buffer(buffer.clone());
+            }
+        }
+        ops
     }
 }
 

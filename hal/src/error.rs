@@ -113,6 +113,14 @@ pub enum Error {
         /// The profiles that exist.
         available: Vec<String>,
     },
+    /// The device is gone: reset, unplugged or given up by its driver. Its memory is lost; open it anew.
+    #[error("{device} is lost: {message}")]
+    DeviceLost {
+        /// The device's selector.
+        device: String,
+        /// What happened, in the driver's words.
+        message: String,
+    },
     /// Something failed inside a backend.
     #[error("{device}: {message}")]
     Backend {

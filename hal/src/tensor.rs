@@ -219,6 +219,25 @@ impl TensorRef {
         !self.separate_columns(other)
     }
 
+    /// Whether two elements of the view may share memory: exact for views whose axes nest, as slices and
+    /// transpositions of contiguous tensors do; otherwise errs towards `true`.
+    pub fn overlaps_itself(&self) -> bool {
+        if self.elems() == 0 {
+            return false;
+        }
+        let mut axes: Vec<(usize, usize)> =
+            self.strides.iter().copied().zip(self.shape.iter().copied()).filter(|&(_, n)| n > 1).collect();
+        axes.sort_unstable();
+        let mut span: usize = 0;
+        for (stride, n) in axes {
+            if stride <= span {
+                return true;
+            }
+            span = span.saturating_add(stride.saturating_mul(n - 1));
+        }
+        false
+    }
+
     /// Whether both are column ranges of one matrix whose row length is a common outer stride.
     fn separate_columns(&self, other: &TensorRef) -> bool {
         let row = |t: &TensorRef| {
@@ -269,6 +288,14 @@ mod tests {
         assert!(q.may_overlap(&t(&[4, 6]).slice(1, 1, 2)));
         assert!(!t(&[2]).may_overlap(&t(&[2]).with_offset(2)));
         assert!(!t(&[0]).may_overlap(&t(&[4])));
+    }
+
+    #[test]
+    fn views_that_fold_onto_themselves() {
+        assert!(t(&[1]).broadcast(&[4]).overlaps_itself());
+        assert!(t(&[8]).with_layout(&[3, 4], &[2, 1]).overlaps_itself());
+        assert!(!t(&[3, 4]).transpose(0, 1).overlaps_itself());
+        assert!(!t(&[0]).with_layout(&[0, 4], &[0, 0]).overlaps_itself());
     }
 
     #[test]

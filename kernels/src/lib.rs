@@ -2,6 +2,7 @@
 
 mod cache;
 mod driver;
+mod engine;
 mod lowering;
 mod program;
 mod set;
@@ -11,6 +12,7 @@ pub mod writer;
 
 pub use cache::Cache;
 pub use driver::{Command, Dispatch, Driver, Region, Ticket, Traits};
+pub use engine::Engine;
 pub use lowering::{Launch, LaunchBuilder, Lowering};
 pub use program::{ENTRY, Kernel, Parsed, TranslateError};
 pub use set::{KernelSet, Variant};

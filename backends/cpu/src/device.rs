@@ -7,7 +7,7 @@ use crate::program::Program;
 use crate::simd;
 use halite_hal::{
     Binding, Buffer, Device, DeviceInfo, DeviceOptions, Error, Event, Graph, MemoryStats, Op, OpDesc, OpKind,
-    Packing, Readback, Recording, Result, Source, StreamId, Support, compose, prepare,
+    Packing, Readback, Recording, Result, StreamId, Support, compose, prepare,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -157,15 +157,7 @@ impl Device for CpuDevice {
             return self.run(self.stream(stream)?, program, bound);
         }
         // One buffer is bound twice, so each op must be checked again, with its memory.
-        let mut ops = recording.ops.clone();
-        for t in ops.iter_mut().flat_map(Op::operands_mut) {
-            if let Source::Slot(s) = t.source
-                && let Some(buffer) = &bound[s as usize]
-            {
-                t.source = Source::Buffer(buffer.clone());
-            }
-        }
-        self.submit(stream, &ops)
+        self.submit(stream, &recording.resolve(&bound))
     }
 
     fn record_event(&self, stream: StreamId) -> Result<Event> {

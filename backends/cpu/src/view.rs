@@ -121,25 +121,6 @@ impl View {
         }
         out
     }
-
-    /// Whether two elements may be the same memory. Exact for views that arise by slicing, transposing
-    /// and reshaping.
-    pub(crate) fn overlaps_itself(&self) -> bool {
-        if self.shape.elems() == 0 {
-            return false;
-        }
-        let mut axes: Vec<(usize, usize)> =
-            self.strides.iter().copied().zip(self.shape.iter().copied()).filter(|&(_, n)| n > 1).collect();
-        axes.sort_unstable();
-        let mut span = 0;
-        for (stride, n) in axes {
-            if stride <= span {
-                return true;
-            }
-            span += stride * (n - 1);
-        }
-        false
-    }
 }
 
 impl Row {

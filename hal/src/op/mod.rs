@@ -154,6 +154,10 @@ impl Op {
             if repeats && out.elems() > 0 {
                 return Err(Error::invalid_op(desc.to_string(), format!("output {o} is a broadcast view")));
             }
+            if out.overlaps_itself() {
+                let message = format!("elements of output {o} share memory");
+                return Err(Error::invalid_op(desc.to_string(), message));
+            }
             for (i, input) in self.inputs.iter().enumerate() {
                 let in_place = self.kind.in_place(o) == Some(i) && out.same_view(input);
                 if !in_place && out.may_overlap(input) {

@@ -1,0 +1,228 @@
+//! Makes a [`Device`](halite_hal::Device) of a [`Driver`]: chooses and compiles kernels, places memory,
+//! orders commands, and records.
+//!
+//! All streams of an engine share the driver's one in-order queue. So an event is a place in the queue, and
+//! waiting for an event of the same device is nothing: what was submitted before has run before.
+
+mod commands;
+mod device;
+mod pool;
+mod programs;
+mod record;
+mod transfer;
+
+use crate::{Driver, Kernel, KernelSet, Lowering, Region, Variant, sets};
+use commands::{Bound, Commands, Ready};
+use halite_hal::{Buffer, DeviceOptions, Error, Op, OpDesc, Packing, Result, Support, compose};
+use pool::Pool;
+use programs::Programs;
+use std::fmt;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// A device made of a driver and kernels.
+pub struct Engine<D: Driver> {
+    driver: Arc<D>,
+    pool: Arc<Pool<D>>,
+    sets: RwLock<Vec<Arc<dyn KernelSet>>>,
+    programs: Programs<D>,
+    streams: AtomicU32,
+    failed: Arc<Failed>,
+    forced: Option<String>,
+}
+
+/// The first asynchronous error, which every later wait reports.
+#[derive(Debug, Default)]
+pub(crate) struct Failed(Mutex<Option<Error>>);
+
+impl Failed {
+    fn check(&self) -> Result<()> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(e) => Err(e.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the first error of a wait.
+    fn keep<T>(&self, result: Result<T>) -> Result<T> {
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (result, &*first) {
+            (_, Some(e)) => Err(e.clone()),
+            (Err(e), None) => {
+                *first = Some(e.clone());
+                Err(e)
+            }
+            (ok, None) => ok,
+        }
+    }
+}
+
+impl<D: Driver> fmt::Debug for Engine<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({:?})", self.driver)
+    }
+}
+
+impl<D: Driver> Engine<D> {
+    /// With the kernels of this crate.
+    ///
+    /// # Errors
+    /// When the environment forces a kernel variant by a name that is empty.
+    pub fn new(driver: D, options: &DeviceOptions) -> Result<Self> {
+        let driver = Arc::new(driver);
+        Ok(Engine {
+            pool: Arc::new(Pool::new(driver.clone(), options.memory_limit)),
+            sets: RwLock::new(sets::all()),
+            programs: Programs::new(driver.clone()),
+            driver,
+            streams: AtomicU32::new(1),
+            failed: Arc::default(),
+            forced: None,
+        })
+    }
+
+    /// The driver.
+    pub fn driver(&self) -> &Arc<D> {
+        &self.driver
+    }
+
+    /// Adds kernels; they are asked before those that are there already.
+    pub fn register(&self, set: Arc<dyn KernelSet>) {
+        self.sets.write().unwrap_or_else(PoisonError::into_inner).insert(0, set);
+    }
+
+    /// Makes the engine use the variant of this name wherever an op has it: for tests and measurements.
+    pub fn force_variant(&mut self, name: Option<String>) {
+        self.forced = name;
+    }
+
+    /// The variants that can do an op here, the one that would be used first.
+    pub fn variants(&self, desc: &OpDesc) -> Vec<Variant> {
+        self.set(desc).map(|(_, v)| v).unwrap_or_default()
+    }
+
+    fn set(&self, desc: &OpDesc) -> Option<(Arc<dyn KernelSet>, Vec<Variant>)> {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        sets.iter().find_map(|set| {
+            let mut variants = set.variants(desc, self.driver.info());
+            if let Some(forced) = &self.forced {
+                variants.sort_by_key(|v| v.0 != *forced);
+            }
+            (!variants.is_empty()).then(|| (set.clone(), variants))
+        })
+    }
+
+    /// Memory that the host made, as a buffer of this device; dropped with the last clone.
+    pub fn import(&self, memory: D::Memory, bytes: u64) -> Buffer {
+        self.pool.import(memory, bytes)
+    }
+
+    /// The driver's memory behind a buffer: one region, or several for one beyond the largest buffer.
+    ///
+    /// # Errors
+    /// When the buffer belongs to another device.
+    pub fn export(&self, buffer: &Buffer) -> Result<Vec<Region<D>>> {
+        let memory = self.pool.memory(buffer)?;
+        let ends = memory.parts.iter().skip(1).map(|p| p.start).chain([buffer.bytes()]);
+        let region = |(p, end): (&pool::Part<D>, u64)| Region {
+            memory: p.memory.clone(),
+            offset: p.base,
+            bytes: end - p.start,
+        };
+        Ok(memory.parts.iter().zip(ends).map(region).collect())
+    }
+
+    /// Compiles a kernel of the host's own, for [`dispatch`](Engine::dispatch).
+    pub fn compile(&self, kernel: &Kernel) -> Result<Arc<D::Program>> {
+        Ok(Arc::new(self.driver.compile(kernel)?))
+    }
+
+    fn check(&self, op: &Op) -> Result<()> {
+        op.check(|_| None)?;
+        self.check_packing(op)
+    }
+
+    fn check_packing(&self, op: &Op) -> Result<()> {
+        match op.operands().find(|t| t.packing != Packing::Plain) {
+            None => Ok(()),
+            Some(t) => Err(Error::Unsupported {
+                device: self.driver.info().selector.clone(),
+                op: op.desc().to_string(),
+                reason: format!("{:?} is a layout of another device", t.packing),
+            }),
+        }
+    }
+
+    fn support(&self, desc: &OpDesc) -> Support
+    where
+        Self: halite_hal::Device,
+    {
+        if let Err(e) = desc.check() {
+            return Support::Unsupported(e.to_string());
+        }
+        if desc.inputs.iter().chain(&desc.outputs).any(|l| l.packing != Packing::Plain) {
+            return Support::Unsupported("only the plain packing is known".into());
+        }
+        if self.set(desc).is_some() { Support::Native } else { compose::support(self, desc) }
+    }
+
+    /// The launches of native ops, compiled, and the bytes of scratch memory that they share.
+    fn ready(&self, ops: &[Op]) -> Result<(Vec<Ready<D>>, u64)> {
+        let mut all = Vec::with_capacity(ops.len());
+        let mut scratch_bytes = 0;
+        for op in ops {
+            if op.outputs.iter().all(|t| t.elems() == 0) {
+                continue;
+            }
+            let desc = op.desc();
+            let Some((set, variants)) = self.set(&desc) else {
+                return Err(Error::Unsupported {
+                    device: self.driver.info().selector.clone(),
+                    op: desc.to_string(),
+                    reason: "no kernel".into(),
+                });
+            };
+            let mut lowering = Lowering::new(self.driver.info());
+            set.lower(op, &variants[0], &mut lowering)?;
+            let lowered = lowering.finish();
+            let granule = self.pool.granule();
+            let mut end = 0;
+            let place = |bytes: &u64| {
+                let at = end;
+                end += bytes.next_multiple_of(granule);
+                at
+            };
+            let scratch: Arc<[u64]> = lowered.scratch.iter().map(place).collect();
+            scratch_bytes = scratch_bytes.max(end);
+            for launch in lowered.launches {
+                let label: Arc<str> =
+                    format!("{}/{} {}", op.kind.name(), launch.source.name(), variants[0]).into();
+                let program = self.programs.get(&launch.source)?;
+                all.push(Ready { launch, program, label, scratch: scratch.clone() });
+            }
+        }
+        Ok((all, scratch_bytes))
+    }
+
+    fn scratch(&self, bytes: u64) -> Result<Option<Buffer>> {
+        if bytes == 0 { Ok(None) } else { self.pool.allocate(bytes, 0).map(Some) }
+    }
+
+    /// Runs native ops on buffers.
+    fn run(&self, ops: &[Op]) -> Result<()> {
+        let (ready, bytes) = self.ready(ops)?;
+        let scratch = self.scratch(bytes)?;
+        let mut commands = Commands::new(&self.pool);
+        for r in &ready {
+            commands.push(r, &Bound { slots: &[], scratch: scratch.as_ref() })?;
+        }
+        self.submit_commands(commands)
+    }
+
+    fn submit_commands(&self, commands: Commands<'_, D>) -> Result<()> {
+        if !commands.list.is_empty() {
+            self.driver.submit(&commands.list)?;
+        }
+        Ok(())
+    }
+}
