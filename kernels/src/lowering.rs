@@ -122,13 +122,14 @@ impl LaunchBuilder<'_, '_> {
 
     /// Names an operand.
     pub fn operand(mut self, name: &'static str, t: &TensorRef, access: Access) -> Self {
+        let store = store_of(t, access);
         let spec = OperandSpec {
             name,
             dtype: t.dtype,
             rank: t.rank(),
-            store: store_of(t, access),
+            store,
             contiguous: t.rank() > 0 && steps(t, t.rank() - 1) == 1,
-            wide: t.dtype.is_float() && is_aligned(t, 4),
+            wide: t.dtype.is_float() && store != Store::Atomic && is_aligned(t, 4),
             binding: 0,
         };
         self.operands.push((spec, t.clone()));
@@ -273,6 +274,7 @@ fn store_of(t: &TensorRef, access: Access) -> Store {
         Access::Read => Store::None,
         _ if t.dtype.block_bytes() == 4 => Store::Word,
         Access::Pairs if t.dtype.block_bytes() == 2 && (is_aligned(t, 2) || t.elems() == 1) => Store::Word,
+        Access::Serial => Store::Word,
         _ if t.elems() == 1 => Store::Word,
         _ => Store::Atomic,
     }

@@ -82,6 +82,8 @@ pub enum Access {
     Pairs,
     /// Writes each element on its own, with `st_x`. May read it too.
     Single,
+    /// One invocation, the only one of the launch, writes all of it.
+    Serial,
 }
 
 /// How elements of an operand are written.
@@ -129,7 +131,7 @@ macro_rules! common {
 }
 
 /// What templates can include.
-const COMMON: &[(&str, &str)] = common!["reduce.wgsl"];
+const COMMON: &[(&str, &str)] = common!["chunks.wgsl", "math.wgsl", "reduce.wgsl"];
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut env = Environment::new();

@@ -19,3 +19,44 @@ pub(crate) fn all() -> Vec<Arc<dyn KernelSet>> {
         Arc::new(moe::Moe),
     ]
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::{Lowering, Traits};
+    use halite_hal::{DeviceInfo, DeviceKind, Op, Profile};
+
+    /// Lowers the ops in every variant, on a device without limits and on one of each profile, and checks
+    /// that the kernels are valid.
+    pub(crate) fn translates(set: &dyn KernelSet, ops: &[Op]) {
+        let mut infos = vec![DeviceInfo::new("test", 0, "test", DeviceKind::DiscreteGpu)];
+        for profile in ["minimal", "mlu-class"] {
+            let mut info = infos[0].clone();
+            Profile::named(profile).unwrap().apply(&mut info);
+            infos.push(info);
+        }
+        let mut seen = std::collections::HashSet::new();
+        for info in &infos {
+            for op in ops {
+                op.check(|_| Some(1 << 30)).unwrap();
+                let variants = set.variants(&op.desc(), info);
+                let needed = op.kind.is_core() || info.barriers;
+                assert!(!variants.is_empty() || !needed, "{} on {:?}", op.desc(), info.profile);
+                for variant in variants {
+                    let mut lowering = Lowering::new(info);
+                    set.lower(op, &variant, &mut lowering).unwrap();
+                    for launch in lowering.finish().launches {
+                        for traits in [Traits::new(), Traits::tracked()] {
+                            let kernel = launch.source.render(&traits).unwrap();
+                            if seen.insert(kernel.wgsl.clone()) {
+                                let parsed = kernel.parse();
+                                let parsed = parsed.unwrap_or_else(|e| panic!("{e}\n{}", kernel.wgsl));
+                                parsed.spirv().unwrap_or_else(|e| panic!("{e}\n{}", kernel.wgsl));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

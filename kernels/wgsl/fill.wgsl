@@ -1,0 +1,6 @@
+{% from "chunks.wgsl" import args, index, putter, main %}
+{{ putter("y", y) }}
+fn item({{ args(y.rank) }}c: u32, m: u32) {
+    put_y({{ index(y.rank) }}c, m, vec4(params.value));
+}
+{{ main(y.rank, workgroup, workgroup_size) }}
