@@ -1,6 +1,8 @@
 //! Runs the `halite` program in a folder of its own, with small models, text and settings for it.
 #![allow(dead_code)] // each test file uses a part
 
+pub mod parity;
+
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

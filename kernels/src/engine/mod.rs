@@ -12,7 +12,7 @@ mod record;
 mod split;
 mod transfer;
 
-use crate::{Driver, Kernel, KernelSet, Lowering, Region, Variant, sets};
+use crate::{Command, Dispatch, Driver, Kernel, KernelSet, Lowering, Region, Variant, sets};
 use commands::{Bound, Commands, Ready};
 use halite_hal::{
     Buffer, DeviceOptions, Error, Op, OpDesc, Packing, Result, Source, Support, TensorRef, compose,
@@ -138,6 +138,55 @@ impl<D: Driver> Engine<D> {
     /// Compiles a kernel of the host's own, for [`dispatch`](Engine::dispatch).
     pub fn compile(&self, kernel: &Kernel) -> Result<Arc<D::Program>> {
         Ok(Arc::new(self.driver.compile(kernel)?))
+    }
+
+    /// Runs a compiled kernel once, after what was submitted before: `params` are the words of its parameter
+    /// block, `bindings` the memory of its bindings 1, 2, … as `(buffer, first byte, bytes)`.
+    ///
+    /// # Errors
+    /// When a binding is outside its buffer, not aligned to the device's offset alignment, not of whole words,
+    /// or in several pieces of memory; when a buffer belongs to another device.
+    pub fn dispatch(
+        &self,
+        program: &Arc<D::Program>,
+        params: &[u32],
+        bindings: &[(&Buffer, u64, u64)],
+        groups: [u32; 3],
+    ) -> Result<()> {
+        let info = self.driver.info();
+        let mut regions = Vec::with_capacity(bindings.len());
+        for &(buffer, offset, bytes) in bindings {
+            let memory = self.pool.memory(buffer)?;
+            Error::check_range("binding", buffer, offset, bytes)?;
+            let (part, end) = memory.part(offset);
+            let start = part.base + offset - part.start;
+            if !start.is_multiple_of(info.offset_alignment) || !bytes.is_multiple_of(4) || bytes == 0 {
+                let message = format!(
+                    "a binding of {bytes} bytes at byte {offset}: the offset must be a multiple of {}, the size \
+                     one of 4 and not 0",
+                    info.offset_alignment
+                );
+                return Err(Error::backend(&info.selector, message));
+            }
+            let maximum = info.max_binding_bytes.min(end.saturating_sub(offset));
+            if bytes > maximum {
+                let (device, what) = (info.selector.clone(), "bytes of a binding".into());
+                return Err(Error::Limit { device, what, requested: bytes, maximum });
+            }
+            regions.push(Region { memory: part.memory.clone(), offset: start, bytes });
+        }
+        if groups.contains(&0) {
+            return Ok(());
+        }
+        let dispatch = Dispatch {
+            program: program.clone(),
+            params: params.to_vec(),
+            bindings: regions,
+            groups,
+            label: "a kernel of the host's own".into(),
+        };
+        self.driver.submit(&[Command::Dispatch(dispatch)])?;
+        Ok(())
     }
 
     fn check(&self, op: &Op) -> Result<()> {

@@ -1,0 +1,61 @@
+//! The same work on every device that is there: what the CPU computes, all others must compute too.
+
+mod common;
+
+use common::Place;
+use common::parity::{check_grads, check_logits, check_training};
+use serde_json::Value;
+
+/// Selectors of all devices but the CPU. On a machine without any these tests have nothing to compare.
+fn others(place: &Place) -> Vec<String> {
+    let devices = place.ok("devices --json").json();
+    let selectors = devices.as_array().unwrap().iter().map(|d| d["selector"].as_str().unwrap().to_string());
+    let found: Vec<String> = selectors.filter(|s| s != "cpu:0").collect();
+    if found.is_empty() {
+        eprintln!("skipped: there is no device but the CPU (scripts/drivers.sh installs software drivers)");
+    }
+    found
+}
+
+#[test]
+fn logits_gradients_and_curves_are_those_of_the_references() {
+    let place = Place::new();
+    for device in others(&place) {
+        for model in ["mixtral", "mixtral_6x3", "glm4_moe"] {
+            let place = Place::new();
+            place.add(model);
+            let options = format!("--device {device}");
+            check_logits(&place, model, &options, 2e-4);
+            check_logits(&place, model, &format!("{options} --decode"), 2e-4);
+            check_grads(&place, model, &options);
+            if model == "mixtral" {
+                check_training(&place, model, &options);
+            }
+        }
+    }
+}
+
+#[test]
+fn fifty_steps_follow_one_curve_and_one_checkpoint_says_the_same_everywhere() {
+    let place = Place::with_run();
+    let others = others(&place);
+    let losses = |device: &str, out: &str| -> Vec<f64> {
+        place.ok(&format!("train --config run.toml --steps 50 --device {device} --out {out}"));
+        place.metrics(out).iter().map(|m| m["loss"].as_f64().unwrap()).collect()
+    };
+    let tokens = |device: &str| -> Value {
+        let line = format!("generate --model cpu --prompt the -n 48 --json --device {device}");
+        place.ok(&line).json()["tokens"].clone()
+    };
+    let want = losses("cpu:0", "cpu");
+    assert_eq!(want.len(), 50);
+    let said = tokens("cpu:0");
+    for device in others {
+        let got = losses(&device, &device.replace(':', "-"));
+        for (step, (got, want)) in got.iter().zip(&want).enumerate() {
+            let off = (got / want - 1.0).abs();
+            assert!(off <= 1e-3, "{device} at step {}: {got}, wanted {want}; off by {off:e}", step + 1);
+        }
+        assert_eq!(tokens(&device), said, "{device}");
+    }
+}
