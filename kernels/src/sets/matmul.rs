@@ -1,18 +1,85 @@
-//! Kernels that work on matrix products, dense and grouped.
+//! Matrix products, dense and grouped by expert.
+//!
+//! All three ops are one: `c[z] (+)= a[z]·b[z] + bias`, where either the rows of `a` and `c` or the length of
+//! the sum is spread over the experts. Offsets of experts are read on the device, so the grid has room for
+//! any; see `wgsl/common/product.wgsl`.
+
+mod problem;
+mod registers;
 
 use crate::{KernelSet, Lowering, Variant};
-use halite_hal::{DeviceInfo, Op, OpDesc, Result};
+use halite_hal::{DeviceInfo, Op, OpDesc, OpKind, Result};
+use problem::Problem;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Matmul;
 
 impl KernelSet for Matmul {
-    fn variants(&self, _desc: &OpDesc, _info: &DeviceInfo) -> Vec<Variant> {
-        Vec::new()
+    fn variants(&self, desc: &OpDesc, info: &DeviceInfo) -> Vec<Variant> {
+        match desc.kind {
+            OpKind::Matmul { .. } | OpKind::GroupedMatmul { .. } | OpKind::GroupedMatmulWeight { .. } => {
+                registers::TILES.iter().filter(|t| t.fits(info)).map(|t| Variant::named(t.name)).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
-    fn lower(&self, op: &Op, _variant: &Variant, to: &mut Lowering<'_>) -> Result<()> {
-        Err(to.unsupported(&op.desc(), "no kernel"))
+    fn lower(&self, op: &Op, variant: &Variant, to: &mut Lowering<'_>) -> Result<()> {
+        let Some(problem) = Problem::new(op) else { return Err(to.unsupported(&op.desc(), "no kernel")) };
+        match registers::TILES.iter().find(|t| variant.0 == t.name) {
+            Some(tile) => problem.into_words(to, |p, to| tile.lower(p, to)),
+            None => Err(to.unsupported(&op.desc(), format!("no variant {variant}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sets::tests::translates;
+    use halite_hal::{DType, TensorRef};
+
+    fn t(slot: u32, dtype: DType, shape: &[usize]) -> TensorRef {
+        TensorRef::slot(slot, dtype, shape)
+    }
+
+    fn columns(x: TensorRef) -> TensorRef {
+        let r = x.rank();
+        let mut shape = x.shape.to_vec();
+        shape.swap(r - 2, r - 1);
+        x.with_layout(&shape, &halite_hal::Shape::new(&shape).contiguous_strides()).transpose(r - 2, r - 1)
+    }
+
+    fn gaps(x: TensorRef) -> TensorRef {
+        let strides: Vec<usize> = x.strides.iter().map(|s| s * 3).collect();
+        let shape = x.shape;
+        x.with_layout(&shape, &strides)
+    }
+
+    /// Every dtype and layout of b with every other operand's.
+    #[test]
+    fn kernels_translate_for_every_dtype_and_layout() {
+        let (f, i) = (DType::F32, DType::I32);
+        let mut ops = Vec::new();
+        for dtype in DType::FLOATS {
+            for layout in [|x| x, columns, gaps] {
+                for b in [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0] {
+                    let a = layout(t(0, dtype, &[5, 32]));
+                    let c = layout(t(2, dtype, &[5, 64]));
+                    let w = t(1, b, &[32, 64]);
+                    let w = if b.is_block() { w } else { layout(w) };
+                    ops.push(Op::matmul(a.clone(), w, c.clone()));
+                    let bias = Some(t(3, f, &[64]));
+                    ops.push(Op::matmul_with(a.clone(), columns(t(1, b, &[32, 64])), bias, c.clone(), true));
+                    let w = columns(t(1, b, &[4, 32, 64]));
+                    let bias = Some(layout(t(3, dtype, &[4, 64])));
+                    ops.push(Op::grouped_matmul(a, w, t(4, i, &[5]), bias, c, false));
+                }
+                let (a, b) = (layout(t(0, dtype, &[5, 7])), layout(t(1, f, &[5, 9])));
+                ops.push(Op::grouped_matmul_weight(a, b, t(4, i, &[5]), t(2, dtype, &[4, 7, 9]), true));
+            }
+        }
+        translates(&Matmul, &ops);
     }
 }
