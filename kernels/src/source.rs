@@ -131,7 +131,14 @@ macro_rules! common {
 }
 
 /// What templates can include.
-const COMMON: &[(&str, &str)] = common!["chunks.wgsl", "math.wgsl", "product.wgsl", "reduce.wgsl"];
+const COMMON: &[(&str, &str)] = common![
+    "chunks.wgsl",
+    "fours.wgsl",
+    "math.wgsl",
+    "product.wgsl",
+    "reduce.wgsl",
+    "sequences.wgsl",
+];
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut env = Environment::new();
