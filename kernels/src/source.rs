@@ -131,7 +131,7 @@ macro_rules! common {
 }
 
 /// What templates can include.
-const COMMON: &[(&str, &str)] = common!["chunks.wgsl", "math.wgsl", "reduce.wgsl"];
+const COMMON: &[(&str, &str)] = common!["chunks.wgsl", "math.wgsl", "reduce.wgsl", "rows.wgsl"];
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut env = Environment::new();
