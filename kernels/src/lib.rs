@@ -1,5 +1,6 @@
 //! Halite's portable kernels, and the engine that turns a driver into a device.
 
+mod cache;
 mod driver;
 mod engine;
 mod lowering;
@@ -9,6 +10,7 @@ mod sets;
 mod source;
 pub mod writer;
 
+pub use cache::Cache;
 pub use driver::{Command, Dispatch, Driver, Region, Ticket, Traits};
 pub use engine::Engine;
 pub use lowering::{Launch, LaunchBuilder, Lowering};
