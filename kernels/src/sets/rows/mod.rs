@@ -55,7 +55,7 @@ impl Team {
     }
 
     /// The best guess first, for rows of `n` elements.
-    fn for_rows(info: &DeviceInfo, rows: usize, n: usize) -> Vec<Team> {
+    pub(super) fn for_rows(info: &DeviceInfo, rows: usize, n: usize) -> Vec<Team> {
         let mut all = Self::groups(info);
         if n > 2048 {
             all.reverse();
