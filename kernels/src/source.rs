@@ -137,6 +137,7 @@ const COMMON: &[(&str, &str)] = common![
     "math.wgsl",
     "product.wgsl",
     "reduce.wgsl",
+    "rows.wgsl",
     "sequences.wgsl",
 ];
 

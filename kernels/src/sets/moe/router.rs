@@ -1,0 +1,56 @@
+//! The choice of experts, and its gradient.
+
+use super::each;
+use crate::sets::rows::{Team, staged};
+use crate::{Access, LaunchBuilder, Lowering, template};
+use halite_hal::{DType, GroupScore, Result, Router, ScoreFn, TensorRef};
+
+fn attributes<'l, 'a>(l: LaunchBuilder<'l, 'a>, r: &Router) -> LaunchBuilder<'l, 'a> {
+    let scores = match r.scores {
+        ScoreFn::Softmax => "softmax",
+        ScoreFn::Sigmoid => "sigmoid",
+        other => unreachable!("{other:?} is in the catalogue and has no kernel"),
+    };
+    let l = l.literal("scores_by", scores).literal("normalize", r.normalize);
+    l.param("top_k", r.top_k).param_f32("scale", r.scale.0)
+}
+
+pub(super) fn forward(to: &mut Lowering<'_>, r: Router, i: &[TensorRef], o: &[TensorRef]) -> Result<()> {
+    let (tokens, experts) = (i[0].shape[0], i[0].shape[1]);
+    let most = to.info.max_workgroup_size;
+    let scores = to.scratch(DType::F32, &[tokens, experts])?;
+    let grouped = match r.groups {
+        1 => None,
+        n => Some(to.scratch(DType::F32, &[tokens, n])?),
+    };
+    let group_score = match r.group_score {
+        GroupScore::Max => "max",
+        GroupScore::SumTop2 => "top2",
+        other => unreachable!("{other:?} is in the catalogue and has no kernel"),
+    };
+    let l = attributes(to.launch(template!("router.wgsl")), &r).input("x", &i[0]);
+    let l = l.literal("bias", r.bias).literal("grouped", grouped.is_some()).literal("group_score", group_score);
+    let l = if r.bias { l.input("bias", &i[1]) } else { l };
+    let l = l.output("chosen", &o[0]).output("weights", &o[1]).output("scores", &scores);
+    let l = match &grouped {
+        Some(g) => l.output("grouped", g),
+        None => l,
+    };
+    let l = l.param("tokens", tokens).param("experts", experts);
+    each(l.param("groups", r.groups).param("top_groups", r.top_groups), most, tokens)
+}
+
+pub(super) fn backward(
+    to: &mut Lowering<'_>,
+    r: Router,
+    i: &[TensorRef],
+    dlogits: &TensorRef,
+    team: Team,
+) -> Result<()> {
+    staged(to, dlogits, Access::Pairs, false, |to, y| {
+        let most = to.info.max_workgroup_size;
+        let l = attributes(to.launch(template!("router_backward.wgsl")), &r).input("x", &i[0]);
+        let l = l.input("chosen", &i[1]).input("dweights", &i[2]).output("y", y);
+        team.launch(l.param("rows", y.shape[0]).param("n", y.shape[1]), most, y.shape[0])
+    })
+}

@@ -1,0 +1,48 @@
+//! Rows by index: embedding and scatter.
+
+use super::views::{items, staged};
+use crate::{Access, Lowering, template};
+use halite_hal::{DType, Result, TensorRef};
+
+pub(super) fn embedding(to: &mut Lowering<'_>, table: &TensorRef, index: &TensorRef, y: &TensorRef) -> Result<()> {
+    staged(to, y, Access::Pairs, false, |to, y| {
+        let most = to.info.max_workgroup_size;
+        let l = to.launch(template!("embedding.wgsl")).input("table", table).input("index", index);
+        items(l.output("y", y).param("rows", table.shape[0]), most, y.shape[0], y.shape[1])
+    })
+}
+
+/// An entry of the index writes its row. To accumulate, the entries for one row are linked first; the first of
+/// them adds up all, in order.
+pub(super) fn scatter(
+    to: &mut Lowering<'_>,
+    accumulate: bool,
+    x: &TensorRef,
+    index: &TensorRef,
+    y: &TensorRef,
+) -> Result<()> {
+    let most = to.info.max_workgroup_size;
+    let n = x.shape[0];
+    if n == 0 {
+        return Ok(());
+    }
+    let links = match accumulate {
+        true => {
+            let links = to.scratch(DType::I32, &[n])?;
+            let size = most.min(64);
+            let l = to.launch(template!("scatter_links.wgsl")).input("index", index).output("links", &links);
+            l.param("n", n).workgroup([size, 1, 1]).linear(n.div_ceil(size as usize))?;
+            Some(links)
+        }
+        false => None,
+    };
+    staged(to, y, Access::Pairs, true, |to, y| {
+        let l = to.launch(template!("scatter.wgsl")).literal("accumulate", accumulate);
+        let l = l.input("x", x).input("index", index).output("y", y).param("rows", y.shape[0]);
+        let l = match &links {
+            Some(links) => l.input("links", links),
+            None => l,
+        };
+        items(l, most, n, y.shape[1])
+    })
+}
