@@ -9,11 +9,14 @@ mod device;
 mod pool;
 mod programs;
 mod record;
+mod split;
 mod transfer;
 
 use crate::{Driver, Kernel, KernelSet, Lowering, Region, Variant, sets};
 use commands::{Bound, Commands, Ready};
-use halite_hal::{Buffer, DeviceOptions, Error, Op, OpDesc, Packing, Result, Support, compose};
+use halite_hal::{
+    Buffer, DeviceOptions, Error, Op, OpDesc, Packing, Result, Source, Support, TensorRef, compose,
+};
 use pool::Pool;
 use programs::Programs;
 use std::fmt;
@@ -170,10 +173,10 @@ impl<D: Driver> Engine<D> {
     fn ready(&self, ops: &[Op]) -> Result<(Vec<Ready<D>>, u64)> {
         let mut all = Vec::with_capacity(ops.len());
         let mut scratch_bytes = 0;
-        for op in ops {
-            if op.outputs.iter().all(|t| t.elems() == 0) {
-                continue;
-            }
+        let fits = |t: &TensorRef| self.fits(t);
+        // What can't be cut fails where its operands are bound, with the size and the limit.
+        let parts = ops.iter().flat_map(|op| split::split(op, &fits).unwrap_or_else(|| vec![op.clone()]));
+        for op in &parts.filter(|op| op.outputs.iter().any(|t| t.elems() > 0)).collect::<Vec<_>>() {
             let desc = op.desc();
             let Some((set, variants)) = self.set(&desc) else {
                 return Err(Error::Unsupported {
@@ -202,6 +205,19 @@ impl<D: Driver> Engine<D> {
             }
         }
         Ok((all, scratch_bytes))
+    }
+
+    /// Whether a view can be bound as a whole, wherever its memory begins.
+    fn fits(&self, t: &TensorRef) -> bool {
+        let info = self.driver.info();
+        let Some((start, end)) = t.byte_range() else { return false };
+        let in_one = match &t.source {
+            Source::Buffer(b) => {
+                self.pool.memory(b).map_or(true, |m| t.elems() == 0 || end <= m.part(start).1)
+            }
+            _ => end <= info.max_buffer_bytes,
+        };
+        in_one && end - start + info.offset_alignment + 16 <= info.max_binding_bytes.min(1 << 32)
     }
 
     fn scratch(&self, bytes: u64) -> Result<Option<Buffer>> {
