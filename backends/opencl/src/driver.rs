@@ -7,6 +7,7 @@ use crate::memory::{Account, OpenClMemory};
 use crate::prepared::OpenClPrepared;
 use crate::program::{Compiler, Interface, OpenClProgram};
 use crate::queue::Queue;
+use crate::quirks::turn;
 use halite_hal::{DeviceInfo, DeviceOptions, Error, Readback, Result};
 use halite_kernels::writer::Dialect;
 use halite_kernels::{Cache, Command, Driver, Kernel, Ticket};
@@ -51,6 +52,7 @@ impl OpenClDriver {
     /// When there is no such device, or its driver refuses.
     pub fn new(index: usize, options: &DeviceOptions) -> Result<Self> {
         let (mut all, notes) = scan();
+        let _turn = turn();
         if index >= all.len() {
             return Err(Error::NoDevice {
                 selector: format!("opencl:{index}"),
@@ -92,6 +94,7 @@ impl OpenClDriver {
         let refuse = |message: &str| Error::backend("opencl", message);
         let found = scan().0.into_iter().find(|f| f.device == device);
         let found = found.ok_or_else(|| refuse("the device is not one of the platforms' usable devices"))?;
+        let _turn = turn();
         let of_queue = |what| {
             get_command_queue_info(queue, what).map_err(|code| failed("opencl", "asking the queue", code))
         };
@@ -147,6 +150,7 @@ impl OpenClDriver {
     /// # Safety
     /// The buffer is alive, and kernels may read and write it.
     pub unsafe fn import_buffer(&self, buffer: cl_mem, bytes: u64) -> Result<OpenClMemory> {
+        let _turn = turn();
         let what = |code| failed(&self.info.selector, "importing a buffer", code);
         let context = isize::from(get_mem_object_info(buffer, CL_MEM_CONTEXT).map_err(what)?);
         if context != self.context.raw() as isize {
@@ -167,6 +171,7 @@ impl OpenClDriver {
     /// Compiles OpenCL C with the interface of `kernel`, in place of its WGSL. It has one kernel, which
     /// takes what the kernels take that [`writer::write`](halite_kernels::writer::write) makes.
     pub(crate) fn compile_source(&self, kernel: &Kernel, source: &str) -> Result<OpenClProgram> {
+        let _turn = turn();
         let interface = Interface {
             name: &kernel.name,
             arguments: u32::from(kernel.params > 0) + 2 * kernel.bindings as u32,
@@ -215,6 +220,7 @@ impl Driver for OpenClDriver {
 
     fn allocate(&self, bytes: u64) -> Result<OpenClMemory> {
         let none_left = || out_of_memory(&self.info.selector, &self.account, bytes);
+        let _turn = turn();
         let share = self.account.take(bytes).ok_or_else(none_left)?;
         // SAFETY: no host memory is given.
         let memory =
@@ -253,6 +259,7 @@ impl Driver for OpenClDriver {
     }
 
     fn prepare(&self, commands: &[Command<Self>]) -> Result<OpenClPrepared> {
+        let _turn = turn();
         OpenClPrepared::new(&self.info.selector, commands)
     }
 
@@ -269,6 +276,7 @@ impl Driver for OpenClDriver {
     }
 
     fn time(&self, commands: &[Command<Self>]) -> Result<Vec<f64>> {
+        let _turn = turn();
         let timing = self.timing_queue()?;
         let time_one = |command: &Command<Self>| {
             let list = self.prepare(std::slice::from_ref(command))?;

@@ -2,6 +2,7 @@
 //!
 //! opencl3 has such types too, but theirs panic when a release fails, as it may after a device is lost.
 
+use crate::quirks::turn;
 use opencl3::command_queue::{release_command_queue, retain_command_queue};
 use opencl3::context::context::{release_context, retain_context};
 use opencl3::event::{release_event, retain_event};
@@ -42,6 +43,7 @@ macro_rules! handle {
 
         impl Drop for $name {
             fn drop(&mut self) {
+                let _turn = turn();
                 // SAFETY: this value has one reference of its own, and gives it up here.
                 if let Err(code) = unsafe { $release(self.0) } {
                     tracing::debug!(code, concat!("releasing an OpenCL ", stringify!($name), " failed"));

@@ -1,5 +1,6 @@
 //! Finds devices and reads what they are.
 
+use crate::quirks;
 use halite_hal::{DeviceInfo, DeviceKind};
 use opencl3::command_queue::CL_QUEUE_PROFILING_ENABLE;
 use opencl3::device::{
@@ -39,9 +40,10 @@ pub(crate) struct Found {
 
 /// Every usable device of every platform, and why there aren't more.
 pub(crate) fn scan() -> (Vec<Found>, Vec<String>) {
+    let _turn = quirks::turn();
     // PoCL 3.1 crashes when its first calls come from several threads at once.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut found = Vec::new();
     let mut notes = Vec::new();
     let platforms = match get_platform_ids() {
@@ -75,6 +77,10 @@ pub(crate) fn scan() -> (Vec<Found>, Vec<String>) {
                 }
                 None => {
                     let info = read(device, found.len(), &name);
+                    for quirk in quirks::of(&name, &device_text(device, CL_DRIVER_VERSION)) {
+                        tracing::debug!("{}: {:?} is avoided: {}", info.driver, quirk.avoid, quirk.reason);
+                        quirks::apply(quirk);
+                    }
                     let identity = [name.clone(), of_platform(CL_PLATFORM_VERSION)].into_iter().chain(
                         [CL_DEVICE_NAME, CL_DEVICE_VERSION, CL_DRIVER_VERSION]
                             .map(|w| device_text(device, w)),
@@ -113,10 +119,8 @@ fn read(device: cl_device_id, index: usize, platform: &str) -> DeviceInfo {
     let name = device_text(device, CL_DEVICE_NAME);
     let bits = get(CL_DEVICE_TYPE);
     let unified = get(CL_DEVICE_HOST_UNIFIED_MEMORY) != 0;
-    let kind = if bits & CL_DEVICE_TYPE_CPU != 0
-        || platform == "Portable Computing Language"
-        || platform == "Oclgrind"
-    {
+    // Emulators say that they are of every kind.
+    let kind = if bits & CL_DEVICE_TYPE_CPU != 0 {
         DeviceKind::Software
     } else if bits & CL_DEVICE_TYPE_GPU == 0 {
         DeviceKind::Accelerator
@@ -136,7 +140,7 @@ fn read(device: cl_device_id, index: usize, platform: &str) -> DeviceInfo {
     info.memory_bytes = get(CL_DEVICE_GLOBAL_MEM_SIZE);
     info.unified_memory = unified;
     info.max_buffer_bytes = get(CL_DEVICE_MAX_MEM_ALLOC_SIZE);
-    info.max_binding_bytes = info.max_buffer_bytes.min(MAX_BINDING_BYTES);
+    info.max_binding_bytes = info.max_buffer_bytes.min(MAX_BINDING_BYTES) & !15;
     info.offset_alignment = 16;
     info.max_workgroup_size = clamp(get(CL_DEVICE_MAX_WORK_GROUP_SIZE).min(workgroup_sizes(device)[0]));
     // The number of invocations along an axis has as many bits as the device's addresses, and as the host's.
@@ -179,9 +183,12 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8_lossy(&bytes).trim_matches(|c: char| c == '\0' || c.is_whitespace()).to_string()
 }
 
-/// The usual form: groups of 8, 4, 4, 4 and 12 digits.
+/// The usual form: groups of 8, 4, 4, 4 and 12 digits. None for zeros, which drivers give that have none.
 fn uuid(bytes: &[u8]) -> Option<String> {
     let n = u128::from_be_bytes(bytes.try_into().ok()?);
+    if n == 0 {
+        return None;
+    }
     let d = format!("{n:032x}");
     Some([&d[..8], &d[8..12], &d[12..16], &d[16..20], &d[20..]].join("-"))
 }
@@ -198,6 +205,6 @@ mod tests {
         assert_eq!(text(b"  a name\0\0".to_vec()), "a name");
         let bytes: Vec<u8> = (1..=16).collect();
         assert_eq!(uuid(&bytes).unwrap(), "01020304-0506-0708-090a-0b0c0d0e0f10");
-        assert_eq!(uuid(&bytes[1..]), None);
+        assert_eq!((uuid(&bytes[1..]), uuid(&[0; 16])), (None, None));
     }
 }

@@ -13,6 +13,7 @@ mod memory;
 mod prepared;
 mod program;
 mod queue;
+mod quirks;
 
 pub use backend::OpenClBackend;
 pub use driver::OpenClDriver;

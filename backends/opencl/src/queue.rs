@@ -8,6 +8,7 @@ use crate::error::{failed, refused};
 use crate::handle::{CommandQueue, Event};
 use crate::memory::{Account, OpenClMemory};
 use crate::prepared::OpenClPrepared;
+use crate::quirks::turn;
 use halite_hal::{Error, Readback, Result, TransferState};
 use halite_kernels::Ticket;
 use opencl3::command_queue::{enqueue_read_buffer, enqueue_write_buffer, finish, flush};
@@ -72,14 +73,9 @@ impl State {
         while self.waiting.front().is_some_and(|e| e.ticket <= ticket) {
             let Some(mut entry) = self.waiting.pop_front() else { return };
             if self.failed.is_none() {
-                let code = |event| status(event).map_or_else(|code| code, |s| s.min(0));
-                let codes = entry.events.iter().map(code).enumerate();
-                // A command that only waited for the failed one says less than that one does.
-                let first = |(_, code): &(usize, cl_int)| *code < 0;
-                let cause =
-                    |(_, code): &(usize, cl_int)| *code != CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST;
-                let bad: Vec<_> = codes.filter(first).collect();
-                if let Some(&(i, code)) = bad.iter().find(|c| cause(c)).or(bad.first()) {
+                let code = |event| status(event).unwrap_or_else(|code| code);
+                if let Some((i, code)) = entry.events.iter().map(code).enumerate().find(|(_, code)| *code < 0)
+                {
                     self.failed = Some((entry.ticket, failed(device, entry.work.label(i), code)));
                 }
             }
@@ -131,6 +127,7 @@ impl Queue {
     }
 
     pub(crate) fn upload(&self, to: &OpenClMemory, offset: u64, data: &[u8]) -> Result<Ticket> {
+        let _turn = turn();
         let mut state = self.state();
         if data.is_empty() {
             return Ok(Ticket(state.last));
@@ -167,6 +164,7 @@ impl Queue {
         let mut data = vec![0; bytes as usize];
         let to = data.as_mut_ptr();
         let landing = Arc::new(Landing(Mutex::new(data)));
+        let _turn = turn();
         let mut state = self.state();
         // SAFETY: the range is inside the buffer; the landing lives in the entry until the read is complete,
         // and nobody looks into it before.
@@ -190,6 +188,7 @@ impl Queue {
     }
 
     pub(crate) fn run(&self, list: &Arc<OpenClPrepared>) -> Result<Ticket> {
+        let _turn = turn();
         let mut state = self.state();
         let mut events = state.spare.pop().unwrap_or_default();
         let ran = list.enqueue(&self.queue, &mut events);
@@ -200,6 +199,7 @@ impl Queue {
 
     /// Whether everything up to `ticket` has run; with `block`, waits until it has.
     pub(crate) fn wait(&self, ticket: Ticket, block: bool) -> Result<bool> {
+        let _turn = turn();
         let state = self.state();
         let after = state.waiting.partition_point(|e| e.ticket <= ticket.0);
         let Some(event) = state.waiting.range(..after).next_back().and_then(|e| e.events.last()) else {
@@ -228,6 +228,7 @@ impl Queue {
 
     /// Waits until the queue is empty, and keeps it so while `then` runs.
     pub(crate) fn idle<T>(&self, then: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _turn = turn();
         let mut state = self.state();
         finish(self.queue.raw()).map_err(|code| failed(&self.device, "waiting for the queue", code))?;
         let last = state.last;
@@ -239,6 +240,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
+        let _turn = turn();
         // The device may still write to landings.
         if let Err(code) = finish(self.queue.raw()) {
             tracing::debug!(code, "finishing the queue of {} failed", self.device);
@@ -261,5 +263,60 @@ impl TransferState for Arrival {
     fn wait(self: Box<Self>) -> Result<Vec<u8>> {
         self.queue.wait(self.ticket, true)?;
         Ok(std::mem::take(&mut *self.landing.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::Context;
+    use crate::info::scan;
+    use opencl3::command_queue::create_command_queue;
+    use opencl3::context::context::create_context;
+    use opencl3::event::{create_user_event, set_user_event_status};
+
+    /// An event that the test completes or lets fail, in place of a command's.
+    fn event(context: &Context) -> Event {
+        let event = create_user_event(context.raw()).unwrap();
+        // SAFETY: the event was made for this call.
+        unsafe { Event::owned(event) }
+    }
+
+    fn set(event: &Event, status: cl_int) {
+        set_user_event_status(event.raw(), status).unwrap();
+    }
+
+    #[test]
+    fn a_command_that_fails_is_named_by_every_wait_from_then_on() {
+        for found in scan().0 {
+            let context = create_context(&[found.device], ptr::null(), None, ptr::null_mut()).unwrap();
+            // SAFETY: the context was made for this call.
+            let context = unsafe { Context::owned(context) };
+            // SAFETY: the device is the context's, and the queue was made for this call.
+            let raw =
+                unsafe { CommandQueue::owned(create_command_queue(context.raw(), found.device, 0).unwrap()) };
+            let queue = Queue::new("opencl:7".into(), raw, Account::new(0));
+            let landing = || Work::Download(Arc::new(Landing(Mutex::default())));
+            let events: Vec<Event> = (0..4).map(|_| event(&context)).collect();
+            let again = |i: usize| {
+                // SAFETY: the event is alive.
+                vec![unsafe { Event::retained(events[i].raw()) }.unwrap()]
+            };
+            let push = |events, work| queue.push(&mut queue.state(), events, work).unwrap();
+            let first = push(again(0), Work::Upload(vec![]));
+            let second = push(again(1), Work::Upload(vec![]));
+            let third = push([again(2), again(3)].into_iter().flatten().collect(), landing());
+            assert!(!queue.wait(first, false).unwrap());
+            set(&events[0], CL_COMPLETE);
+            assert!(queue.wait(first, true).unwrap());
+            set(&events[1], -5);
+            set(&events[2], -14);
+            set(&events[3], -14);
+            for ticket in [third, second, third] {
+                let e = queue.wait(ticket, true).unwrap_err().to_string();
+                assert_eq!(e, "opencl:7: upload: CL_OUT_OF_RESOURCES (-5)");
+            }
+            assert!(queue.wait(first, true).unwrap(), "what ran before is well");
+        }
     }
 }
