@@ -16,6 +16,8 @@ pub use halite_models as models;
 
 #[cfg(feature = "cpu")]
 pub use halite_cpu as cpu;
+#[cfg(feature = "vulkan")]
+pub use halite_vulkan as vulkan;
 
 /// The backends that this build of Halite has.
 pub fn registry() -> hal::Registry {
@@ -23,6 +25,8 @@ pub fn registry() -> hal::Registry {
     let mut registry = hal::Registry::new();
     #[cfg(feature = "cpu")]
     registry.register(cpu::CpuBackend);
+    #[cfg(feature = "vulkan")]
+    registry.register(vulkan::VulkanBackend::new());
     registry
 }
 

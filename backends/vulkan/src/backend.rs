@@ -30,7 +30,8 @@ impl VulkanBackend {
     }
 
     fn load(&self, validation: bool) -> Result<Arc<Host>, String> {
-        let name = self.library.as_deref().unwrap_or(if cfg!(windows) { "vulkan-1.dll" } else { "libvulkan.so.1" });
+        let name =
+            self.library.as_deref().unwrap_or(if cfg!(windows) { "vulkan-1.dll" } else { "libvulkan.so.1" });
         // SAFETY: the system's Vulkan loader, or what the program named in its place.
         let entry = unsafe {
             match &self.library {
@@ -60,8 +61,8 @@ impl Backend for VulkanBackend {
     fn open(&self, index: usize, options: &DeviceOptions) -> Result<Arc<dyn Device>> {
         let selector = format!("vulkan:{index}");
         let failed = |message: String| Error::backend(&selector, message);
-        let validation =
-            options.validation || std::env::var_os("HALITE_VALIDATE").is_some_and(|v| !v.is_empty() && v != "0");
+        let validation = options.validation
+            || std::env::var_os("HALITE_VALIDATE").is_some_and(|v| !v.is_empty() && v != "0");
         let host = match validation {
             true => self.load(true).map_err(failed)?,
             false => self.host().clone().map_err(failed)?,

@@ -53,7 +53,8 @@ impl Host {
         let failed = |what: &str, e: vk::Result| format!("{what}: {e}");
         // SAFETY: the entry is a loaded library.
         let version = unsafe { entry.try_enumerate_instance_version() };
-        let version = version.map_err(|e| failed("vkEnumerateInstanceVersion", e))?.unwrap_or(vk::API_VERSION_1_0);
+        let version =
+            version.map_err(|e| failed("vkEnumerateInstanceVersion", e))?.unwrap_or(vk::API_VERSION_1_0);
         if version < vk::API_VERSION_1_1 {
             return Err("the Vulkan loader is older than 1.1".into());
         }
@@ -96,13 +97,14 @@ impl Host {
             create = create.push_next(&mut features);
         }
         // SAFETY: the names and structures outlive the call.
-        let instance = unsafe { entry.create_instance(&create, None) }.map_err(|e| failed("vkCreateInstance", e))?;
+        let instance =
+            unsafe { entry.create_instance(&create, None) }.map_err(|e| failed("vkCreateInstance", e))?;
         let mut host = Host { instance, messenger: None, messages: None, owned: true, entry };
         if validation {
             let messages = Arc::<Messages>::default();
             let utils = ext::debug_utils::Instance::new(&host.entry, &host.instance);
-            let severity = vk::DebugUtilsMessageSeverityFlagsEXT::ERROR
-                | vk::DebugUtilsMessageSeverityFlagsEXT::WARNING;
+            let severity =
+                vk::DebugUtilsMessageSeverityFlagsEXT::ERROR | vk::DebugUtilsMessageSeverityFlagsEXT::WARNING;
             let types = vk::DebugUtilsMessageTypeFlagsEXT::VALIDATION
                 | vk::DebugUtilsMessageTypeFlagsEXT::PERFORMANCE;
             let create = vk::DebugUtilsMessengerCreateInfoEXT::default()
@@ -180,7 +182,8 @@ impl Context {
     /// Makes a logical device.
     pub(crate) fn new(host: Arc<Host>, physical: vk::PhysicalDevice, selector: &str) -> Result<Self> {
         let failed = |what: &str, e: vk::Result| Error::backend(selector, format!("{what}: {e}"));
-        let family = host.family(physical).ok_or_else(|| Error::backend(selector, "no queue family for compute"))?;
+        let family =
+            host.family(physical).ok_or_else(|| Error::backend(selector, "no queue family for compute"))?;
         // SAFETY: the physical device is one of the host's.
         let (properties, offered) = unsafe {
             let offered = host.instance.enumerate_device_extension_properties(physical);
@@ -217,8 +220,10 @@ impl Context {
         let (has_timeline, has_control) =
             (timeline.timeline_semaphore == vk::TRUE, control.subgroup_size_control == vk::TRUE);
         let mut timeline = vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true);
-        let mut control = vk::PhysicalDeviceSubgroupSizeControlFeatures::default().subgroup_size_control(true);
-        let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(family).queue_priorities(&[1.0])];
+        let mut control =
+            vk::PhysicalDeviceSubgroupSizeControlFeatures::default().subgroup_size_control(true);
+        let queues =
+            [vk::DeviceQueueCreateInfo::default().queue_family_index(family).queue_priorities(&[1.0])];
         let mut create =
             vk::DeviceCreateInfo::default().queue_create_infos(&queues).enabled_extension_names(&extensions);
         if has_timeline {

@@ -8,8 +8,7 @@ use crate::program::VulkanProgram;
 use crate::queue::Queue;
 use ash::vk;
 use halite_hal::{DeviceInfo, DeviceOptions, Error, Readback, Result, TransferState};
-use halite_kernels::cache::Cache;
-use halite_kernels::{Command, Driver, Kernel, Ticket};
+use halite_kernels::{Cache, Command, Driver, Kernel, Ticket};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -58,8 +58,7 @@ fn vendor(id: u32) -> String {
 
 fn uuid(bytes: &[u8; 16]) -> Option<String> {
     let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    (bytes != &[0; 16])
-        .then(|| [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
+    (bytes != &[0; 16]).then(|| [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
 }
 
 /// Describes a device as number `index`.
@@ -127,7 +126,9 @@ pub(crate) fn describe(host: &Host, physical: vk::PhysicalDevice, index: usize) 
     let v = properties.driver_version;
     info.driver = match has_driver {
         true => format!("{} {}", text(&driver.driver_name), text(&driver.driver_info)).trim().into(),
-        false => format!("{}.{}.{}", vk::api_version_major(v), vk::api_version_minor(v), vk::api_version_patch(v)),
+        false => {
+            format!("{}.{}.{}", vk::api_version_major(v), vk::api_version_minor(v), vk::api_version_patch(v))
+        }
     };
     info.uuid = uuid(&id.device_uuid);
     info.memory_bytes = memory_bytes(&memory);

@@ -65,7 +65,8 @@ impl HostMemory {
         let kinds = [coherent | vk::MemoryPropertyFlags::HOST_CACHED, coherent];
         let (buffer, memory) = create(context, bytes, usage, &kinds)?;
         // SAFETY: the memory is host visible and not mapped yet.
-        let mapped = unsafe { context.device.map_memory(memory, 0, vk::WHOLE_SIZE, vk::MemoryMapFlags::empty()) };
+        let mapped =
+            unsafe { context.device.map_memory(memory, 0, vk::WHOLE_SIZE, vk::MemoryMapFlags::empty()) };
         match mapped {
             Ok(mapped) => {
                 Ok(HostMemory { context: context.clone(), buffer, memory, bytes, mapped: mapped.cast() })
@@ -121,7 +122,8 @@ fn create(
     let needs = unsafe { device.get_buffer_memory_requirements(buffer) };
     let types = &context.memory.memory_types_as_slice();
     let of_kind = |kind: &vk::MemoryPropertyFlags| {
-        (0..types.len()).find(|&i| needs.memory_type_bits >> i & 1 == 1 && types[i].property_flags.contains(*kind))
+        (0..types.len())
+            .find(|&i| needs.memory_type_bits >> i & 1 == 1 && types[i].property_flags.contains(*kind))
     };
     let result = match kinds.iter().find_map(of_kind) {
         None => Err(Error::backend(&context.selector, "no memory type for a buffer")),

@@ -102,8 +102,9 @@ impl Resources {
                 .create_descriptor_pool(&create, None)
                 .map_err(|e| context.error("vkCreateDescriptorPool", e))?;
             let layouts: Vec<_> = dispatches.iter().map(|d| d.program.set_layout).collect();
-            let allocate =
-                vk::DescriptorSetAllocateInfo::default().descriptor_pool(resources.pool).set_layouts(&layouts);
+            let allocate = vk::DescriptorSetAllocateInfo::default()
+                .descriptor_pool(resources.pool)
+                .set_layouts(&layouts);
             match device.allocate_descriptor_sets(&allocate) {
                 Ok(sets) => resources.sets = sets,
                 Err(e) => {
@@ -116,7 +117,11 @@ impl Resources {
             let mut infos: Vec<vk::DescriptorBufferInfo> = d
                 .bindings
                 .iter()
-                .map(|r| vk::DescriptorBufferInfo { buffer: r.memory.buffer, offset: r.offset, range: r.bytes })
+                .map(|r| vk::DescriptorBufferInfo {
+                    buffer: r.memory.buffer,
+                    offset: r.offset,
+                    range: r.bytes,
+                })
                 .collect();
             let storage = infos.len();
             if d.program.params > 0

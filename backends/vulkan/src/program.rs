@@ -3,8 +3,7 @@
 use crate::context::Context;
 use ash::vk;
 use halite_hal::{DeviceInfo, Error, Result};
-use halite_kernels::cache::Cache;
-use halite_kernels::Kernel;
+use halite_kernels::{Cache, Kernel};
 use std::sync::Arc;
 
 /// A compute pipeline and the layout of its bindings.
@@ -31,7 +30,12 @@ impl Drop for Compiled<'_> {
 }
 
 impl VulkanProgram {
-    pub(crate) fn new(context: &Arc<Context>, info: &DeviceInfo, cache: &Cache, kernel: &Kernel) -> Result<Self> {
+    pub(crate) fn new(
+        context: &Arc<Context>,
+        info: &DeviceInfo,
+        cache: &Cache,
+        kernel: &Kernel,
+    ) -> Result<Self> {
         let failed = |what: &str, e: vk::Result| context.error(&format!("kernel {}: {what}", kernel.name), e);
         let device = &context.device;
         let words = kernel.parse()?.spirv()?;
@@ -107,8 +111,11 @@ impl VulkanProgram {
             device.destroy_shader_module(module, None);
             made
         };
-        program.pipeline =
-            pipelines.map_err(|(_, e)| failed("vkCreateComputePipelines", e))?.into_iter().next().unwrap_or_default();
+        program.pipeline = pipelines
+            .map_err(|(_, e)| failed("vkCreateComputePipelines", e))?
+            .into_iter()
+            .next()
+            .unwrap_or_default();
         if known.is_none() {
             // SAFETY: the cache is alive.
             if let Ok(data) = unsafe { device.get_pipeline_cache_data(compiled.handle) } {

@@ -38,12 +38,9 @@ struct InFlight {
 
 /// How the end of submissions is seen.
 enum Clock {
-    Timeline(vk::Semaphore, Box<Waits>),
+    Timeline(vk::Semaphore, Box<khr::timeline_semaphore::DeviceFn>),
     Fences(Vec<vk::Fence>),
 }
-
-/// Functions of timeline semaphores, by whichever name the device has them.
-struct Waits(khr::timeline_semaphore::Device);
 
 pub(crate) struct Queue {
     context: Arc<Context>,
@@ -74,8 +71,7 @@ impl Queue {
             // SAFETY: the feature is on.
             match unsafe { device.create_semaphore(&create, None) } {
                 Ok(semaphore) => {
-                    let functions = timeline_functions(context);
-                    clock = Clock::Timeline(semaphore, Box::new(Waits(functions)));
+                    clock = Clock::Timeline(semaphore, Box::new(timeline_functions(context)));
                 }
                 Err(e) => {
                     // SAFETY: nothing was made from the pool.
@@ -108,8 +104,9 @@ impl Queue {
             let buffer = match self.free.pop() {
                 Some(buffer) => buffer,
                 None => {
-                    let allocate =
-                        vk::CommandBufferAllocateInfo::default().command_pool(self.pool).command_buffer_count(1);
+                    let allocate = vk::CommandBufferAllocateInfo::default()
+                        .command_pool(self.pool)
+                        .command_buffer_count(1);
                     // SAFETY: the pool is used under the queue's lock only.
                     unsafe { device.allocate_command_buffers(&allocate) }
                         .map_err(|e| context.error("vkAllocateCommandBuffers", e))?[0]
@@ -230,7 +227,12 @@ impl Queue {
         self.send(open.buffer, Some(open.buffer), open.work)
     }
 
-    fn send(&mut self, buffer: vk::CommandBuffer, reuse: Option<vk::CommandBuffer>, work: Work) -> Result<()> {
+    fn send(
+        &mut self,
+        buffer: vk::CommandBuffer,
+        reuse: Option<vk::CommandBuffer>,
+        work: Work,
+    ) -> Result<()> {
         if std::mem::take(&mut self.lose) {
             return Err(self.context.error("vkQueueSubmit", vk::Result::ERROR_DEVICE_LOST));
         }
@@ -271,11 +273,11 @@ impl Queue {
     fn retire(&mut self) -> Result<()> {
         let context = self.context.clone();
         let device = &context.device;
-        if let Clock::Timeline(semaphore, waits) = &self.clock {
+        if let Clock::Timeline(semaphore, functions) = &self.clock {
             let mut value = 0;
             // SAFETY: the semaphore is ours; the functions are those of the device.
             let result = unsafe {
-                (waits.0.fp().get_semaphore_counter_value_khr)(device.handle(), *semaphore, &mut value)
+                (functions.get_semaphore_counter_value_khr)(device.handle(), *semaphore, &mut value)
             };
             result.result().map_err(|e| context.error("vkGetSemaphoreCounterValue", e))?;
             self.reached = self.reached.max(value);
@@ -297,7 +299,8 @@ impl Queue {
             self.free.extend(done.buffer);
             if let Clock::Fences(free) = &mut self.clock {
                 // SAFETY: the submission is over.
-                unsafe { device.reset_fences(&[done.fence]) }.map_err(|e| context.error("vkResetFences", e))?;
+                unsafe { device.reset_fences(&[done.fence]) }
+                    .map_err(|e| context.error("vkResetFences", e))?;
                 free.push(done.fence);
             }
         }
@@ -313,11 +316,11 @@ impl Queue {
             let context = &self.context;
             let device = &context.device;
             let result = match &self.clock {
-                Clock::Timeline(semaphore, waits) => {
+                Clock::Timeline(semaphore, functions) => {
                     let (semaphores, values) = ([*semaphore], [ticket.0]);
                     let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
                     // SAFETY: the semaphore will reach the value: it has been submitted.
-                    unsafe { (waits.0.fp().wait_semaphores_khr)(device.handle(), &info, u64::MAX) }.result()
+                    unsafe { (functions.wait_semaphores_khr)(device.handle(), &info, u64::MAX) }.result()
                 }
                 Clock::Fences(_) => match self.in_flight.iter().find(|f| f.ticket >= ticket.0) {
                     // SAFETY: the fence belongs to a submission.
@@ -336,21 +339,19 @@ impl Queue {
 }
 
 /// The functions under their extension's name, or, from Vulkan 1.2 on, under the core's.
-fn timeline_functions(context: &Context) -> khr::timeline_semaphore::Device {
+fn timeline_functions(context: &Context) -> khr::timeline_semaphore::DeviceFn {
     let instance = &context.host.instance;
-    let mut functions = khr::timeline_semaphore::Device::new(instance, &context.device);
     // SAFETY: the physical device is one of the instance's.
     let version = unsafe { instance.get_physical_device_properties(context.physical) }.api_version;
-    if version >= vk::API_VERSION_1_2 {
-        let core = context.device.fp_v1_2();
-        let extension = khr::timeline_semaphore::DeviceFn {
-            get_semaphore_counter_value_khr: core.get_semaphore_counter_value,
-            wait_semaphores_khr: core.wait_semaphores,
-            signal_semaphore_khr: core.signal_semaphore,
-        };
-        functions = khr::timeline_semaphore::Device::from_parts_1_1(context.device.handle(), extension);
+    if version < vk::API_VERSION_1_2 {
+        return khr::timeline_semaphore::Device::new(instance, &context.device).fp().clone();
     }
-    functions
+    let core = context.device.fp_v1_2();
+    khr::timeline_semaphore::DeviceFn {
+        get_semaphore_counter_value_khr: core.get_semaphore_counter_value,
+        wait_semaphores_khr: core.wait_semaphores,
+        signal_semaphore_khr: core.signal_semaphore,
+    }
 }
 
 impl Drop for Queue {
