@@ -16,6 +16,8 @@ pub use halite_models as models;
 
 #[cfg(feature = "cpu")]
 pub use halite_cpu as cpu;
+#[cfg(feature = "opencl")]
+pub use halite_opencl as opencl;
 #[cfg(feature = "vulkan")]
 pub use halite_vulkan as vulkan;
 
@@ -25,6 +27,8 @@ pub fn registry() -> hal::Registry {
     let mut registry = hal::Registry::new();
     #[cfg(feature = "cpu")]
     registry.register(cpu::CpuBackend);
+    #[cfg(feature = "opencl")]
+    registry.register(opencl::OpenClBackend);
     #[cfg(feature = "vulkan")]
     registry.register(vulkan::VulkanBackend::new());
     registry

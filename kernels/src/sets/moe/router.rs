@@ -29,7 +29,8 @@ pub(super) fn forward(to: &mut Lowering<'_>, r: Router, i: &[TensorRef], o: &[Te
         other => unreachable!("{other:?} is in the catalogue and has no kernel"),
     };
     let l = attributes(to.launch(template!("router.wgsl")), &r).input("x", &i[0]);
-    let l = l.literal("bias", r.bias).literal("grouped", grouped.is_some()).literal("group_score", group_score);
+    let l =
+        l.literal("bias", r.bias).literal("grouped", grouped.is_some()).literal("group_score", group_score);
     let l = if r.bias { l.input("bias", &i[1]) } else { l };
     let l = l.output("chosen", &o[0]).output("weights", &o[1]).output("scores", &scores);
     let l = match &grouped {

@@ -4,7 +4,12 @@ use super::views::{items, staged};
 use crate::{Access, Lowering, template};
 use halite_hal::{DType, Result, TensorRef};
 
-pub(super) fn embedding(to: &mut Lowering<'_>, table: &TensorRef, index: &TensorRef, y: &TensorRef) -> Result<()> {
+pub(super) fn embedding(
+    to: &mut Lowering<'_>,
+    table: &TensorRef,
+    index: &TensorRef,
+    y: &TensorRef,
+) -> Result<()> {
     staged(to, y, Access::Pairs, false, |to, y| {
         let most = to.info.max_workgroup_size;
         let l = to.launch(template!("embedding.wgsl")).input("table", table).input("index", index);

@@ -18,7 +18,11 @@ pub(super) fn cross_entropy(
     team.launch(l, most, rows)
 }
 
-pub(super) fn cross_entropy_backward(to: &mut Lowering<'_>, i: &[TensorRef], dlogits: &TensorRef) -> Result<()> {
+pub(super) fn cross_entropy_backward(
+    to: &mut Lowering<'_>,
+    i: &[TensorRef],
+    dlogits: &TensorRef,
+) -> Result<()> {
     staged(to, dlogits, Access::Pairs, false, |to, y| {
         let most = to.info.max_workgroup_size;
         let l = to.launch(template!("cross_entropy_backward.wgsl")).input("x", &i[0]).input("target", &i[1]);

@@ -151,7 +151,9 @@ mod tests {
                 inner.fold(t(slot, d, &wider), |t, (axis, &n)| t.slice(axis, 1, n))
             };
             for make in [&dense as &dyn Fn(u32, &[usize]) -> TensorRef, &gaps] {
-                for f in [ReduceFn::Sum, ReduceFn::Mean, ReduceFn::Max, ReduceFn::ArgMax, ReduceFn::SumSquares] {
+                for f in
+                    [ReduceFn::Sum, ReduceFn::Mean, ReduceFn::Max, ReduceFn::ArgMax, ReduceFn::SumSquares]
+                {
                     let y = |shape: &[usize]| match f {
                         ReduceFn::ArgMax => t(1, I32, shape),
                         _ => make(1, shape),
