@@ -251,6 +251,7 @@ impl Driver for OpenClDriver {
 
     fn compile(&self, kernel: &Kernel) -> Result<OpenClProgram> {
         let source = kernel.parse().and_then(|parsed| parsed.c(Dialect::OpenClC))?;
+        tracing::trace!("{}:\n{source}", kernel.name);
         self.compile_source(kernel, &source)
     }
 

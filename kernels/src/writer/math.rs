@@ -71,6 +71,7 @@ impl FunctionWriter<'_, '_> {
         let (min, max) = self.dialect.pick(("fmin", "fmax"), ("fminf", "fmaxf"));
         let floor = self.dialect.pick("floor", "floorf");
         Some(match fun {
+            MathFunction::Abs => self.native("fabs", "fabsf", args, f32),
             MathFunction::Clamp => {
                 self.helper("clamp", args, f32, &|p| format!("{min}({max}({}, {}), {})", p[0], p[1], p[2]))
             }
