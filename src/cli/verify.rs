@@ -6,11 +6,12 @@ use super::output::{self, say};
 use halite::hal::OpKind;
 use halite::hal::conformance::{self, Options, Report};
 use serde::Serialize;
+use std::time::Instant;
 
 /// Check every op of a device against the f64 reference
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  halite verify\n  halite verify --device cpu --op attention\n  \
-                        halite verify --profile core-only --json")]
+                        halite verify --profile core-only --json\n  halite verify --device vulkan --slice 3/10")]
 pub struct Verify {
     #[command(flatten)]
     device: DeviceArgs,
@@ -20,9 +21,18 @@ pub struct Verify {
     /// Seed of the data
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Only every Nth case of each op, from the Ith on: N runs cover everything
+    #[arg(long, value_name = "I/N", value_parser = slice)]
+    slice: Option<(usize, usize)>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// `I/N`, I below N.
+fn slice(text: &str) -> std::result::Result<(usize, usize), String> {
+    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    parts.filter(|(i, n)| i < n).ok_or_else(|| "needs I/N with I below N, such as 0/4".into())
 }
 
 #[derive(Serialize)]
@@ -39,9 +49,15 @@ impl Verify {
         let mut options = Options::default();
         options.seed = self.seed;
         options.op = self.op.clone();
+        options.slice = self.slice;
         let mut devices = Vec::new();
         for device in self.device.open_all()? {
-            let report = conformance::run(&*device, &options);
+            let mut began = Instant::now();
+            let report = conformance::run_with(&*device, &options, |op| {
+                let (selector, seconds) = (&device.info().selector, began.elapsed().as_secs_f32());
+                tracing::info!("{selector}: {} cases of {} in {seconds:.1} s", op.cases, op.op);
+                began = Instant::now();
+            });
             if report.ops.is_empty() {
                 let op = self.op.unwrap_or_default();
                 return Err(Error::Failed(format!("no op {op:?}; there are: {}", OpKind::NAMES.join(", "))));

@@ -214,7 +214,7 @@ impl<'l, 'a> Each<'l, 'a> {
                     *access = Access::Serial;
                     continue;
                 }
-                let stage = self.to.scratch(t.dtype, &t.shape)?;
+                let stage = self.to.scratch_rows(t.dtype, &t.shape)?;
                 later.push((std::mem::replace(t, stage.clone()), stage));
             }
         }

@@ -21,6 +21,9 @@ pub(crate) fn all() -> Vec<Arc<dyn KernelSet>> {
 }
 
 #[cfg(test)]
+mod spirv;
+
+#[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use crate::{Lowering, Traits};
