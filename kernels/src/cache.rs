@@ -46,6 +46,7 @@ impl Cache {
     pub fn put(&self, key: &[&[u8]], content: &[u8]) {
         let key = digest(key);
         let Some(path) = self.path(&key) else { return };
+        tracing::debug!(entry = %path.display(), "cache");
         if let Err(e) = write(&path, &key, content) {
             tracing::warn!(
                 "{} can't be written, so this program will be compiled again: {e}",

@@ -52,6 +52,9 @@ pub enum TuningError {
         /// The device at hand.
         wanted: Box<Identity>,
     },
+    /// It was asked to stop.
+    #[error("tuning was stopped; what was found is kept")]
+    Stopped,
     /// The device can't be opened (again).
     #[error(transparent)]
     Hal(#[from] halite_hal::Error),

@@ -8,15 +8,18 @@ use super::{Choices, Key, TuningError};
 use halite_hal::conformance::{self, Problem};
 use halite_hal::{Device, Result};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The reason of what was being tried when tuning ended.
 const UNFINISHED: &str = "tuning ended while it was tried";
-/// Every so many of an op's conformance cases are run: a prime, so that layouts take turns.
-const SLICE: usize = 13;
+/// Of an op's conformance cases, the first that is run, and the step to the next: a prime, so that layouts take
+/// turns. The first has its operands permuted.
+const SLICE: (usize, usize) = (3, 61);
+/// How often a wait looks whether it is to end.
+const TICK: Duration = Duration::from_millis(50);
 /// Seconds after which no further sample is taken.
 const ENOUGH: f64 = 1.0;
 
@@ -64,31 +67,37 @@ pub type Open<'a> = &'a dyn Fn() -> Result<Arc<dyn Device>>;
 /// A device that is being tuned, and its file.
 pub struct Tuner<'a> {
     open: Open<'a>,
+    stop: &'a dyn Fn() -> bool,
     path: PathBuf,
     limits: Limits,
     device: Arc<dyn Device>,
     choices: Choices,
-    /// What conformance says of variants, or why they aren't tried again, by op and variant.
+    /// What was found of variants whatever the shape, by op and variant: that they conform, or why they are of
+    /// no use.
     known: HashMap<(String, String), Result<(), String>>,
 }
 
-/// What an attempt found.
-enum Attempt {
-    /// The seconds of a run.
-    Right(f64),
-    /// This problem isn't solved by the variant.
-    Failed(String),
-    /// The variant is of no use at all.
-    Hopeless(String),
+/// Why a variant is excluded.
+enum Fault {
+    /// For this problem.
+    Here(String),
+    /// For every shape of the op.
+    Everywhere(String),
 }
 
 impl<'a> Tuner<'a> {
     /// Opens the device, and its file in `cache_dir` if there is one: choices of other keys are kept, and what
-    /// was excluded stays so. A file that is damaged, or of another version, is replaced.
+    /// was excluded stays so. A file that is damaged, or of another version, is replaced. When `stop` says yes,
+    /// tuning ends, and what was being tried can be tried again.
     ///
     /// # Errors
     /// When the device can't be opened, or the file can't be read.
-    pub fn new(open: Open<'a>, cache_dir: &std::path::Path, limits: Limits) -> Result<Self, TuningError> {
+    pub fn new(
+        open: Open<'a>,
+        cache_dir: &Path,
+        limits: Limits,
+        stop: &'a dyn Fn() -> bool,
+    ) -> Result<Self, TuningError> {
         let device = open()?;
         let path = Choices::path(cache_dir, device.info());
         let choices = match Choices::read(&path, device.info()) {
@@ -100,11 +109,11 @@ impl<'a> Tuner<'a> {
             }
         };
         let choices = choices.unwrap_or_else(|| Choices::new(device.info()));
-        Ok(Tuner { open, path, limits, device, choices, known: HashMap::new() })
+        Ok(Tuner { open, stop, path, limits, device, choices, known: HashMap::new() })
     }
 
     /// The file that choices are kept in.
-    pub fn path(&self) -> &std::path::Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -117,7 +126,7 @@ impl<'a> Tuner<'a> {
     /// choice.
     ///
     /// # Errors
-    /// When the file can't be written, or the device can't be opened again.
+    /// When it was stopped, the file can't be written, or the device can't be opened again.
     pub fn tune(&mut self, problem: Problem) -> Result<Option<Tuned>, TuningError> {
         let desc = problem.desc();
         let mut variants = self.device.variants(&desc);
@@ -135,100 +144,130 @@ impl<'a> Tuner<'a> {
                 tuned.excluded.push((variant.clone(), reason.into()));
                 continue;
             }
-            self.choices.exclude(key.clone(), &*variant, UNFINISHED);
-            self.choices.write(&self.path)?;
-            match self.attempt(&problem, key.op(), &variant)? {
-                Ok(seconds) => {
-                    self.choices.admit(&key, &variant);
-                    tuned.times.push((variant, seconds));
-                }
-                Err(reason) => {
-                    self.choices.exclude(key.clone(), &*variant, &*reason);
-                    tuned.excluded.push((variant, reason));
-                }
+            match self.measure(&problem, &key, &variant)? {
+                Ok(seconds) => tuned.times.push((variant, seconds)),
+                Err(reason) => tuned.excluded.push((variant, reason)),
             }
         }
-        if let Some(winner) = tuned.winner() {
-            self.choices.choose(key, winner);
+        // Conformance takes longest, so only who would win has to pass.
+        while let Some(winner) = tuned.winner().map(String::from) {
+            match self.conforms(&key, &winner)? {
+                Ok(()) => {
+                    self.choices.choose(key, winner);
+                    break;
+                }
+                Err(reason) => {
+                    tuned.times.retain(|(variant, _)| *variant != winner);
+                    tuned.excluded.push((winner, reason));
+                }
+            }
         }
         self.choices.write(&self.path)?;
         Ok(Some(tuned))
     }
 
     /// The seconds that a variant takes, or why it is excluded.
-    fn attempt(
+    fn measure(
         &mut self,
         problem: &Arc<Problem>,
-        op: &str,
+        key: &Key,
         variant: &str,
     ) -> Result<Result<f64, String>, TuningError> {
-        let name = (op.to_string(), variant.to_string());
-        let conforms = match self.known.get(&name) {
-            Some(Err(reason)) => return Ok(Err(reason.clone())),
-            Some(Ok(())) => true,
-            None => false,
-        };
+        let (problem, limits) = (problem.clone(), self.limits);
+        self.attempt(key, variant, move |device| measure(device, &problem, limits))
+    }
+
+    /// Whether a variant passes conformance, or why not. Asked once for each op.
+    fn conforms(&mut self, key: &Key, variant: &str) -> Result<Result<(), String>, TuningError> {
+        let name = (key.op().to_string(), variant.to_string());
+        if let Some(found) = self.known.get(&name) {
+            return Ok(found.clone());
+        }
+        let op = name.0.clone();
+        let found = self.attempt(key, variant, move |device| Ok(conforms(device, &op)))?;
+        self.known.insert(name, found.clone());
+        Ok(found)
+    }
+
+    /// Does something with a variant, excluded in the meantime, and afterwards if it fails.
+    fn attempt<T: Send + 'static>(
+        &mut self,
+        key: &Key,
+        variant: &str,
+        work: impl FnOnce(&dyn Device) -> Result<Result<T, Fault>> + Send + 'static,
+    ) -> Result<Result<T, String>, TuningError> {
+        let name = (key.op().to_string(), variant.to_string());
+        if let Some(Err(reason)) = self.known.get(&name) {
+            let reason = reason.clone();
+            self.choices.exclude(key.clone(), variant, &*reason);
+            return Ok(Err(reason));
+        }
+        self.choices.exclude(key.clone(), variant, UNFINISHED);
+        self.choices.write(&self.path)?;
+        let (device, choice) = (self.device.clone(), [name.clone()]);
         let (found, answer) = mpsc::channel();
-        let (device, problem, limits) = (self.device.clone(), problem.clone(), self.limits);
-        let (op, variant) = name.clone();
         // A call into the driver that never returns can only be left behind, with its thread and device.
         thread::spawn(move || {
-            let attempt = try_variant(&*device, &problem, &op, &variant, conforms, limits);
+            let done = device.set_tuning(&choice).and_then(|()| work(&*device));
             // Nobody waits for an answer that comes too late.
-            let _ = found.send(attempt.unwrap_or_else(|e| Attempt::Failed(e.to_string())));
+            let _ = found.send(done.unwrap_or_else(|e| Err(Fault::Here(e.to_string()))));
         });
-        let attempt = match answer.recv_timeout(self.limits.attempt) {
-            Ok(attempt) => attempt,
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                Attempt::Hopeless(format!("hangs: no answer within {:?}", self.limits.attempt))
+        let fault = match self.wait(&answer) {
+            Some(Ok(Ok(value))) => {
+                self.choices.admit(key, variant);
+                return Ok(Ok(value));
             }
-            Err(mpsc::RecvTimeoutError::Disconnected) => Attempt::Hopeless("panics".into()),
+            Some(Ok(Err(fault))) => fault,
+            Some(Err(mpsc::RecvTimeoutError::Timeout)) => {
+                Fault::Everywhere(format!("hangs: no answer within {:?}", self.limits.attempt))
+            }
+            Some(Err(mpsc::RecvTimeoutError::Disconnected)) => Fault::Everywhere("panics".into()),
+            None => {
+                self.choices.admit(key, variant);
+                self.choices.write(&self.path)?;
+                return Err(TuningError::Stopped);
+            }
         };
-        match attempt {
-            Attempt::Right(seconds) => {
-                self.known.insert(name, Ok(()));
-                Ok(Ok(seconds))
-            }
-            Attempt::Failed(reason) => {
-                self.device = (self.open)()?;
-                Ok(Err(reason))
-            }
-            Attempt::Hopeless(reason) => {
+        let reason = match fault {
+            Fault::Here(reason) => reason,
+            Fault::Everywhere(reason) => {
                 self.known.insert(name, Err(reason.clone()));
-                self.device = (self.open)()?;
-                Ok(Err(reason))
+                reason
+            }
+        };
+        self.choices.exclude(key.clone(), variant, &*reason);
+        // Errors of a device stay.
+        self.device = (self.open)()?;
+        Ok(Err(reason))
+    }
+
+    /// The answer of an attempt, or why there is none; `None` when tuning is to stop.
+    fn wait<T>(&self, answer: &mpsc::Receiver<T>) -> Option<Result<T, mpsc::RecvTimeoutError>> {
+        let start = Instant::now();
+        loop {
+            if (self.stop)() {
+                return None;
+            }
+            let left = self.limits.attempt.saturating_sub(start.elapsed());
+            match answer.recv_timeout(left.min(TICK)) {
+                Err(mpsc::RecvTimeoutError::Timeout) if left > TICK => {}
+                found => return Some(found),
             }
         }
     }
 }
 
-fn try_variant(
-    device: &dyn Device,
-    problem: &Problem,
-    op: &str,
-    variant: &str,
-    conforms: bool,
-    limits: Limits,
-) -> Result<Attempt> {
-    device.set_tuning(&[(op.into(), variant.into())])?;
+/// The median seconds of a run, if the results are right.
+fn measure(device: &dyn Device, problem: &Problem, limits: Limits) -> Result<Result<f64, Fault>> {
     if let Err(message) = problem.check(device)? {
-        return Ok(Attempt::Failed(format!("wrong: {message}")));
-    }
-    if !conforms {
-        let mut options = conformance::Options::default();
-        options.op = Some(op.into());
-        options.slice = Some((0, SLICE));
-        let report = conformance::run(device, &options);
-        if let Some(failure) = report.ops.iter().flat_map(|op| &op.failures).next() {
-            let conformance::Failure { case, message, .. } = failure;
-            return Ok(Attempt::Hopeless(format!("fails conformance: {case}: {message}")));
-        }
+        return Ok(Err(Fault::Here(format!("wrong: {message}"))));
     }
     let one = [problem.op(device)?];
     let run = || -> Result<f64> { Ok(device.time_ops(&one)?.iter().sum()) };
     let first = run()?;
     if first > limits.run.as_secs_f64() {
-        return Ok(Attempt::Failed(format!("slow: a run takes {first:.1} s, the limit is {:?}", limits.run)));
+        let reason = format!("slow: a run takes {first:.1} s, the limit is {:?}", limits.run);
+        return Ok(Err(Fault::Here(reason)));
     }
     let mut samples = Vec::new();
     let mut total = 0.0;
@@ -238,7 +277,19 @@ fn try_variant(
         samples.push(seconds);
     }
     samples.sort_by(f64::total_cmp);
-    Ok(Attempt::Right(samples[samples.len() / 2]))
+    Ok(Ok(samples[samples.len() / 2]))
+}
+
+/// Runs some of an op's conformance cases.
+fn conforms(device: &dyn Device, op: &str) -> Result<(), Fault> {
+    let mut options = conformance::Options::default();
+    options.op = Some(op.into());
+    options.slice = Some(SLICE);
+    let report = conformance::run(device, &options);
+    match report.ops.iter().flat_map(|op| &op.failures).next() {
+        Some(f) => Err(Fault::Everywhere(format!("fails conformance: {}: {}", f.case, f.message))),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@ use super::*;
 use halite_hal::conformance::problems;
 use halite_hal::reference::ReferenceDevice;
 use halite_hal::{Error, Graph, Op, OpDesc, OpKind, Recording, StreamId, Support};
-use std::path::Path;
 use std::sync::Mutex;
 use std::{fmt, fs};
 
@@ -74,6 +73,7 @@ impl Device for Faulty {
     fn time_ops(&self, ops: &[Op]) -> Result<Vec<f64>> {
         let seconds = match &**self.chosen.lock().unwrap() {
             "fast" => 1e-3,
+            "narrow" => 0.5e-3,
             "slow" => 100.0,
             _ => 2e-3,
         };
@@ -121,7 +121,7 @@ impl Bench {
     fn tune(&self, variants: &[&'static str], attempt: Duration) -> Tuned {
         let open = || self.open(variants);
         let limits = Limits { attempt, ..Limits::default() };
-        let mut tuner = Tuner::new(&open, self.dir.path(), limits).unwrap();
+        let mut tuner = Tuner::new(&open, self.dir.path(), limits, &|| false).unwrap();
         tuner.tune(problem()).unwrap().unwrap()
     }
 
@@ -200,11 +200,22 @@ fn what_is_tried_is_excluded_beforehand() {
         }));
         Ok(Arc::new(device) as Arc<dyn Device>)
     };
-    let mut tuner = Tuner::new(&open, bench.dir.path(), Limits::default()).unwrap();
+    let mut tuner = Tuner::new(&open, bench.dir.path(), Limits::default(), &|| false).unwrap();
     tuner.tune(problem()).unwrap();
     let seen = seen.lock().unwrap();
     assert!(seen.iter().any(|(v, _)| v == "fails") && seen.iter().any(|(v, _)| v == "good"));
     assert!(seen.iter().all(|(_, reason)| reason.as_deref() == Some(UNFINISHED)), "{seen:?}");
+}
+
+#[test]
+fn what_was_stopped_can_be_tried_again() {
+    let bench = Bench::new();
+    let open = || bench.open(&["good", "hangs"]);
+    // It waits for nothing else.
+    let stop = || bench.log.lock().unwrap().iter().any(|v| v == "hangs");
+    let mut tuner = Tuner::new(&open, bench.dir.path(), Limits::default(), &stop).unwrap();
+    assert!(matches!(tuner.tune(problem()), Err(TuningError::Stopped)));
+    assert_eq!(bench.read().excluded(), []);
 }
 
 #[test]
@@ -225,7 +236,7 @@ fn a_file_that_cannot_be_written_is_an_error_before_anything_is_tried() {
     let file = bench.dir.path().join("file");
     fs::write(&file, b"x").unwrap();
     let open = || bench.open(&["good", "fast"]);
-    let below = Tuner::new(&open, &file, Limits::default());
+    let below = Tuner::new(&open, &file, Limits::default(), &|| false);
     let error = match below {
         Ok(mut tuner) => tuner.tune(problem()).unwrap_err(),
         Err(e) => e,
@@ -239,7 +250,7 @@ fn a_file_that_cannot_be_written_is_an_error_before_anything_is_tried() {
 fn without_a_choice_nothing_is_done() {
     let bench = Bench::new();
     let open = || bench.open(&["good"]);
-    let mut tuner = Tuner::new(&open, Path::new("nowhere"), Limits::default()).unwrap();
+    let mut tuner = Tuner::new(&open, Path::new("nowhere"), Limits::default(), &|| false).unwrap();
     assert_eq!(tuner.tune(problem()).unwrap(), None);
     let copy = problems("reduce", true).next().unwrap();
     assert_eq!(tuner.tune(copy).unwrap(), None);
