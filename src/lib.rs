@@ -12,6 +12,8 @@
 //! ```
 
 pub use halite_hal as hal;
+#[cfg(feature = "kernels")]
+pub use halite_kernels as kernels;
 pub use halite_models as models;
 
 #[cfg(feature = "cpu")]

@@ -13,12 +13,14 @@ mod check;
 mod columns;
 mod custom;
 mod data;
+mod problem;
 mod runtime;
 
 use crate::{CustomOp, Device, OpKind};
 use case::Cases;
 use check::Outcome;
 use data::Data;
+pub use problem::{Problem, problems};
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;

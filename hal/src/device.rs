@@ -6,6 +6,7 @@ use crate::{Buffer, DeviceInfo, Error, Graph, Op, OpDesc, Result, Slot, SlotKind
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How a device does an op.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,6 +250,37 @@ pub trait Device: Send + Sync + fmt::Debug {
 
     /// Memory in use.
     fn memory(&self) -> MemoryStats;
+
+    /// Choices of kernel variants in force, as (key, variant). Empty for devices without variants.
+    fn tuning(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// Sets choices of kernel variants, in place of those set before; they go before all others that the
+    /// device has. A key is one that [`tuning`](Device::tuning) gave, or the name of an op for all its
+    /// shapes. Choices that don't fit the device do nothing.
+    fn set_tuning(&self, _choices: &[(String, String)]) -> Result<()> {
+        Ok(())
+    }
+
+    /// The names of the variants that can do an op, the one that would be used first. Empty for devices
+    /// without variants.
+    fn variants(&self, _desc: &OpDesc) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Runs ops one by one, after everything before on stream 0, and says how many seconds each took: by the
+    /// device's clock where it has one, otherwise by the host's.
+    fn time_ops(&self, ops: &[Op]) -> Result<Vec<f64>> {
+        self.synchronize(StreamId(0))?;
+        let time_one = |op: &Op| {
+            let start = Instant::now();
+            self.submit(StreamId(0), std::slice::from_ref(op))?;
+            self.synchronize(StreamId(0))?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        ops.iter().map(time_one).collect()
+    }
 }
 
 fn bound(table: &[Option<Buffer>], slot: u32) -> Result<&Buffer> {

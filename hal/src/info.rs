@@ -136,7 +136,8 @@ impl DeviceInfo {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DeviceOptions {
-    /// Where a backend that compiles programs may cache them; nothing is written without it.
+    /// Where a backend may cache the programs that it compiles, and where tuned choices of kernels are found;
+    /// nothing is written or read without it.
     pub cache_dir: Option<PathBuf>,
     /// Host threads; the number of processors without it.
     pub threads: Option<usize>,
@@ -149,6 +150,12 @@ pub struct DeviceOptions {
 }
 
 impl DeviceOptions {
+    /// Sets the folder for compiled programs and tuned choices.
+    pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.cache_dir = Some(dir.into());
+        self
+    }
+
     /// Sets the number of host threads.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);

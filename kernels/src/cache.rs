@@ -46,6 +46,7 @@ impl Cache {
     pub fn put(&self, key: &[&[u8]], content: &[u8]) {
         let key = digest(key);
         let Some(path) = self.path(&key) else { return };
+        tracing::debug!(entry = %path.display(), "cache");
         if let Err(e) = write(&path, &key, content) {
             tracing::warn!(
                 "{} can't be written, so this program will be compiled again: {e}",
@@ -72,7 +73,7 @@ fn write(path: &Path, key: &[u8; DIGEST_BYTES], content: &[u8]) -> io::Result<()
 }
 
 /// The digest of the parts, each preceded by its length so that no two lists of parts look alike.
-fn digest(parts: &[&[u8]]) -> [u8; DIGEST_BYTES] {
+pub(crate) fn digest(parts: &[&[u8]]) -> [u8; DIGEST_BYTES] {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_le_bytes());

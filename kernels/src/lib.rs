@@ -8,6 +8,7 @@ mod program;
 mod set;
 mod sets;
 mod source;
+pub mod tuning;
 pub mod writer;
 
 pub use cache::Cache;

@@ -15,6 +15,7 @@ mod error;
 mod load;
 mod manifest;
 mod save;
+mod tuning;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,7 @@ use crate::weights::{TensorSource, Weights};
 pub use error::{CheckpointError, Damage};
 pub use load::{latest, load, model_folder, open_model, steps, verify};
 pub use save::CheckpointStore;
+pub use tuning::Tuning;
 
 const CONFIG: &str = "config.json";
 const MODEL: &str = "model.safetensors";
@@ -64,6 +66,8 @@ pub struct Snapshot<'a> {
     pub state: &'a TrainState,
     /// Further files of the model folder by name, such as `tokenizer.json`.
     pub files: &'a [(&'a str, &'a [u8])],
+    /// The device's choices of kernel variants.
+    pub tuning: Option<Tuning>,
 }
 
 /// A checkpoint, verified against its manifest.
@@ -78,6 +82,8 @@ pub struct Checkpoint {
     pub optimizer: Weights,
     /// The rest of the run's state.
     pub state: TrainState,
+    /// The choices of kernel variants of the device that it was saved from.
+    pub tuning: Option<Tuning>,
 }
 
 /// A model to run: from a checkpoint, or any Hugging Face model folder.

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{moe, tiny};
-use halite_hal::Device;
 use halite_hal::reference::ReferenceDevice;
+use halite_hal::{Device, DeviceInfo, Graph, Op, Recording, StreamId};
 use halite_models::config::{ModelConfig, RouterScores};
 use halite_models::data::{Batch, BatchShape, Corpus, DataError, Packing, TrainBatches, ValidationBatches};
 use halite_models::model::Model;
@@ -15,7 +15,7 @@ use halite_models::training::{
 use halite_models::{Error, checkpoint, schedule};
 use std::cell::Cell;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 const SHAPE: BatchShape = BatchShape { batch_size: 2, seq_len: 8, packing: Packing::Documents };
 
@@ -398,4 +398,68 @@ fn batches_that_do_not_fit_the_model_are_refused() {
     assert!(matches!(t.gradients_of(&[nothing]), Err(Error::NothingToLearn)));
     assert!(matches!(t.gradients_of(&[]), Err(Error::NothingToLearn)));
     t.gradients_of(&[short]).unwrap();
+}
+
+/// The reference with choices of variants, as devices with kernels have them.
+#[derive(Debug)]
+struct Tuned {
+    inner: ReferenceDevice,
+    info: DeviceInfo,
+    set: Mutex<Vec<(String, String)>>,
+}
+
+impl Tuned {
+    fn new(name: &str) -> Arc<Tuned> {
+        let inner = ReferenceDevice::rounding();
+        let mut info = inner.info().clone();
+        info.name = name.into();
+        Arc::new(Tuned { inner, info, set: Mutex::default() })
+    }
+}
+
+impl Device for Tuned {
+    halite_hal::forward_to!(inner; supports, workspace, allocate, create_stream, upload, download, copy);
+    halite_hal::forward_to!(inner; replay, record_event, wait_event, synchronize, memory);
+
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+    fn submit(&self, stream: StreamId, ops: &[Op]) -> halite_hal::Result<()> {
+        self.inner.submit(stream, ops)
+    }
+    fn record(&self, graph: &Graph) -> halite_hal::Result<Recording> {
+        self.inner.record(graph)
+    }
+    fn tuning(&self) -> Vec<(String, String)> {
+        vec![("matmul f32r 8".into(), "tiles".into())]
+    }
+    fn set_tuning(&self, choices: &[(String, String)]) -> halite_hal::Result<()> {
+        *self.set.lock().unwrap() = choices.into();
+        Ok(())
+    }
+}
+
+#[test]
+fn a_resumed_run_has_the_choices_of_its_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, source) = (run_config(1, 1), fixed());
+    let model = Model::new(Tuned::new("one"), model_config(), config.seed).unwrap();
+    let mut run = Run::new(model, config.clone(), &source, None, vec![]).unwrap();
+    let saved = take(&mut run, dir.path(), 1).checkpoint.unwrap();
+
+    let resume = |device: &Arc<Tuned>| {
+        let loaded = checkpoint::load(dir.path(), None).unwrap();
+        Run::resume(device.clone(), &loaded, config.clone(), &source, None, vec![]).unwrap();
+        device.set.lock().unwrap().clone()
+    };
+    let one = Tuned::new("one");
+    assert_eq!(resume(&one), one.tuning());
+    assert_eq!(resume(&Tuned::new("another")), []);
+
+    // Checkpoints of earlier versions name no choices.
+    let path = saved.join("manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    manifest.as_object_mut().unwrap().remove("tuning").unwrap();
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    assert_eq!(resume(&Tuned::new("one")), []);
 }

@@ -9,6 +9,8 @@ pub enum Error {
     #[error(transparent)]
     Hal(#[from] halite::hal::Error),
     #[error(transparent)]
+    Tuning(#[from] halite::kernels::tuning::TuningError),
+    #[error(transparent)]
     Models(#[from] halite::models::Error),
     #[error("can't {action} {}: {source}", path.display())]
     File { action: &'static str, path: PathBuf, source: std::io::Error },

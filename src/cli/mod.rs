@@ -11,12 +11,15 @@ mod inspect;
 mod output;
 mod tokenizer;
 mod train;
+mod tune;
 mod verify;
 
 use clap::{Args, Parser, Subcommand};
 use error::{Error, Result};
 use halite::hal::{Device, DeviceOptions, Profile};
 use output::note;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -37,6 +40,7 @@ struct Cli {
 enum Command {
     Devices(devices::Devices),
     Verify(verify::Verify),
+    Tune(tune::Tune),
     Tokenizer(tokenizer::TokenizerArgs),
     Train(Box<train::Train>),
     Generate(generate::Generate),
@@ -64,6 +68,9 @@ struct DeviceArgs {
 impl DeviceArgs {
     fn options(&self) -> Result<DeviceOptions> {
         let mut options = DeviceOptions::default();
+        if let Some(dir) = cache_dir(|name| std::env::var_os(name)) {
+            options = options.cache_dir(dir);
+        }
         if let Some(n) = self.threads {
             options = options.threads(n.into());
         }
@@ -89,6 +96,20 @@ impl DeviceArgs {
     }
 }
 
+/// Where compiled programs and tuned choices are kept, if the environment has a place for them.
+fn cache_dir(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    // The XDG specification: what is empty or not absolute counts as not set.
+    let folder = |name| variable(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    if let Some(own) = variable("HALITE_CACHE").filter(|v| !v.is_empty()) {
+        return Some(own.into());
+    }
+    let user = match cfg!(windows) {
+        true => folder("LOCALAPPDATA"),
+        false => folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache"))),
+    };
+    Some(user?.join("halite"))
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     tracing_subscriber::fmt()
@@ -100,6 +121,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Devices(c) => c.run(),
         Command::Verify(c) => c.run(),
+        Command::Tune(c) => c.run(),
         Command::Tokenizer(c) => c.run(),
         Command::Train(c) => c.run(),
         Command::Generate(c) => c.run(),
@@ -118,5 +140,25 @@ pub fn main() -> ExitCode {
             note!("error: {}", e.to_string().replace('\n', " "));
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(not(windows))]
+    fn caches_are_where_the_environment_says() {
+        let dir = |set: &[(&str, &str)]| {
+            let value = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| OsString::from(v));
+            cache_dir(value).map(|p| p.display().to_string()).unwrap_or_default()
+        };
+        assert_eq!(dir(&[]), "");
+        assert_eq!(dir(&[("HOME", "/home/a")]), "/home/a/.cache/halite");
+        assert_eq!(dir(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "/tmp/c")]), "/tmp/c/halite");
+        assert_eq!(dir(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "c")]), "/home/a/.cache/halite");
+        assert_eq!(dir(&[("HOME", "/home/a"), ("HALITE_CACHE", "here")]), "here");
+        assert_eq!(dir(&[("HALITE_CACHE", ""), ("XDG_CACHE_HOME", "/tmp/c")]), "/tmp/c/halite");
     }
 }

@@ -52,13 +52,16 @@ pub enum Style {
     Padded,
     /// The first axis varies fastest (of the last two axes, for block types).
     Permuted,
+    /// Contiguous, at the start, the last two axes swapped: as weights of models lie.
+    Columns,
 }
 
 impl Style {
+    /// Those that cases take turns in.
     pub const ALL: [Style; 4] = [Style::Plain, Style::Offset, Style::Padded, Style::Permuted];
 
     /// Offset and strides, in elements.
-    fn place(self, shape: &[usize], dtype: DType) -> (usize, Strides) {
+    pub fn place(self, shape: &[usize], dtype: DType) -> (usize, Strides) {
         let block = dtype.block_elems();
         let rank = shape.len();
         // Axes, fastest first.
@@ -73,8 +76,11 @@ impl Style {
                 style = Style::Plain;
             }
         }
+        if self == Style::Columns && rank >= 2 {
+            order.swap(0, 1);
+        }
         let (offset, gap) = match style {
-            Style::Plain => (0, 0),
+            Style::Plain | Style::Columns => (0, 0),
             Style::Offset => (3 * block, 0),
             Style::Padded => (block, 3 * block),
             Style::Permuted => (2 * block, 0),

@@ -68,7 +68,22 @@ pub fn run(device: &dyn Device, case: &Case, data: &mut Data) -> Outcome {
 }
 
 fn try_run(device: &dyn Device, case: &Case, data: &mut Data) -> Result<Outcome> {
-    let Expected { inputs, outputs, want } = Expected::new(case, data);
+    compare_on(device, case, &Expected::new(case, data))
+}
+
+/// A case in memory of a device: the op, its buffers and what was uploaded to them, and for each operand the
+/// buffer and first byte of its memory.
+pub struct Placed {
+    pub op: Op,
+    buffers: Vec<Buffer>,
+    images: Vec<Vec<u8>>,
+    parts: Vec<(usize, usize)>,
+    place: Vec<usize>,
+}
+
+/// Allocates and fills the memory of a case.
+pub fn place(device: &dyn Device, case: &Case, expected: &Expected) -> Result<Placed> {
+    let Expected { inputs, outputs, .. } = expected;
     // Memory of each input, then of each output that isn't in place.
     let mut memory: Vec<(&Laid, DType)> =
         inputs.iter().zip(&case.inputs).map(|(l, v)| (l, v.dtype())).collect();
@@ -116,6 +131,13 @@ fn try_run(device: &dyn Device, case: &Case, data: &mut Data) -> Result<Outcome>
         case.inputs.iter().enumerate().map(|(i, v)| tensor(i, v)).collect(),
         case.outputs.iter().enumerate().map(|(o, v)| tensor(inputs.len() + o, v)).collect(),
     );
+    Ok(Placed { op, buffers, images, parts, place })
+}
+
+/// Runs a case whose results are known.
+pub fn compare_on(device: &dyn Device, case: &Case, expected: &Expected) -> Result<Outcome> {
+    let Expected { inputs, want, .. } = expected;
+    let Placed { op, buffers, images, parts, place } = place(device, case, expected)?;
     let composed = match device.supports(&op.desc()) {
         Support::Native => false,
         Support::Composed => true,
@@ -138,7 +160,7 @@ fn try_run(device: &dyn Device, case: &Case, data: &mut Data) -> Result<Outcome>
         return Ok(Outcome::Failed(format!("byte {byte} of buffer {buffer}, in {what}, was changed")));
     }
     let mut fraction: f64 = 0.0;
-    for (o, (t, want)) in op.outputs.iter().zip(&want).enumerate() {
+    for (o, (t, want)) in op.outputs.iter().zip(want).enumerate() {
         let (buffer, _) = parts[place[inputs.len() + o]];
         let got = view(t.dtype, &t.shape, &t.strides, t.offset, &now[buffer]);
         match compare(&got, want) {

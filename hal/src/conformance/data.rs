@@ -6,6 +6,7 @@ use crate::reference::Array;
 use half::f16;
 
 /// A stream of random numbers; the same for the same seed and name.
+#[derive(Clone)]
 pub struct Data {
     normals: Normals,
     key: [u32; 2],

@@ -19,10 +19,20 @@ impl CoreOnly {
 
 impl Device for CoreOnly {
     crate::forward_to!(inner; info, workspace, allocate, create_stream, upload, download, copy, replay);
-    crate::forward_to!(inner; record_event, wait_event, synchronize, memory);
+    crate::forward_to!(inner; record_event, wait_event, synchronize, memory, tuning, set_tuning);
 
     fn supports(&self, desc: &OpDesc) -> Support {
         if desc.kind.is_core() { self.inner.supports(desc) } else { compose::support(self, desc) }
+    }
+    fn variants(&self, desc: &OpDesc) -> Vec<String> {
+        if desc.kind.is_core() { self.inner.variants(desc) } else { Vec::new() }
+    }
+    fn time_ops(&self, ops: &[Op]) -> Result<Vec<f64>> {
+        let time_one = |op: &Op| match compose::lower_ops(self, std::slice::from_ref(op))? {
+            Some(lowered) => Ok(self.inner.time_ops(&lowered)?.iter().sum()),
+            None => Ok(self.inner.time_ops(std::slice::from_ref(op))?.iter().sum()),
+        };
+        ops.iter().map(time_one).collect()
     }
     fn submit(&self, stream: StreamId, ops: &[Op]) -> Result<()> {
         match compose::lower_ops(self, ops)? {

@@ -93,6 +93,21 @@ macro_rules! forward_to {
             self.$inner.memory()
         }
     };
+    (@tuning $inner:ident) => {
+        fn tuning(&self) -> Vec<(String, String)> {
+            self.$inner.tuning()
+        }
+    };
+    (@set_tuning $inner:ident) => {
+        fn set_tuning(&self, choices: &[(String, String)]) -> $crate::Result<()> {
+            self.$inner.set_tuning(choices)
+        }
+    };
+    (@variants $inner:ident) => {
+        fn variants(&self, desc: &$crate::OpDesc) -> Vec<String> {
+            self.$inner.variants(desc)
+        }
+    };
     ($inner:ident; $($method:ident),* $(,)?) => {
         $($crate::forward_to!(@$method $inner);)*
     };

@@ -153,4 +153,21 @@ impl<D: Driver> Device for Engine<D> {
     fn memory(&self) -> MemoryStats {
         self.pool.stats()
     }
+
+    fn tuning(&self) -> Vec<(String, String)> {
+        self.choices()
+    }
+
+    fn set_tuning(&self, choices: &[(String, String)]) -> Result<()> {
+        self.chooser.give(choices);
+        Ok(())
+    }
+
+    fn variants(&self, desc: &OpDesc) -> Vec<String> {
+        Engine::variants(self, desc).iter().map(ToString::to_string).collect()
+    }
+
+    fn time_ops(&self, ops: &[Op]) -> Result<Vec<f64>> {
+        self.time(ops)
+    }
 }

@@ -4,6 +4,7 @@
 //! All streams of an engine share the driver's one in-order queue. So an event is a place in the queue, and
 //! waiting for an event of the same device is nothing: what was submitted before has run before.
 
+mod choice;
 mod commands;
 mod device;
 mod pool;
@@ -13,6 +14,7 @@ mod split;
 mod transfer;
 
 use crate::{Command, Dispatch, Driver, Kernel, KernelSet, Lowering, Region, Variant, sets};
+use choice::{Chooser, Chosen};
 use commands::{Bound, Commands, Ready};
 use halite_hal::{
     Buffer, DeviceOptions, Error, Op, OpDesc, Packing, Result, Source, Support, TensorRef, compose,
@@ -31,7 +33,7 @@ pub struct Engine<D: Driver> {
     programs: Programs<D>,
     streams: AtomicU32,
     failed: Arc<Failed>,
-    forced: Option<String>,
+    chooser: Chooser,
 }
 
 /// The first asynchronous error, which every later wait reports.
@@ -68,11 +70,9 @@ impl<D: Driver> fmt::Debug for Engine<D> {
 
 impl<D: Driver> Engine<D> {
     /// With the kernels of this crate.
-    ///
-    /// # Errors
-    /// When the environment forces a kernel variant by a name that is empty.
     pub fn new(driver: D, options: &DeviceOptions) -> Result<Self> {
         let driver = Arc::new(driver);
+        let chooser = Chooser::new(driver.info(), options);
         Ok(Engine {
             pool: Arc::new(Pool::new(driver.clone(), options.memory_limit)),
             sets: RwLock::new(sets::all()),
@@ -80,7 +80,7 @@ impl<D: Driver> Engine<D> {
             driver,
             streams: AtomicU32::new(1),
             failed: Arc::default(),
-            forced: None,
+            chooser,
         })
     }
 
@@ -92,27 +92,17 @@ impl<D: Driver> Engine<D> {
     /// Adds kernels; they are asked before those that are there already.
     pub fn register(&self, set: Arc<dyn KernelSet>) {
         self.sets.write().unwrap_or_else(PoisonError::into_inner).insert(0, set);
+        self.chooser.forget();
     }
 
     /// Makes the engine use the variant of this name wherever an op has it: for tests and measurements.
     pub fn force_variant(&mut self, name: Option<String>) {
-        self.forced = name;
+        self.chooser.force(name);
     }
 
     /// The variants that can do an op here, the one that would be used first.
     pub fn variants(&self, desc: &OpDesc) -> Vec<Variant> {
         self.set(desc).map(|(_, v)| v).unwrap_or_default()
-    }
-
-    fn set(&self, desc: &OpDesc) -> Option<(Arc<dyn KernelSet>, Vec<Variant>)> {
-        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
-        sets.iter().find_map(|set| {
-            let mut variants = set.variants(desc, self.driver.info());
-            if let Some(forced) = &self.forced {
-                variants.sort_by_key(|v| v.0 != *forced);
-            }
-            (!variants.is_empty()).then(|| (set.clone(), variants))
-        })
     }
 
     /// Memory that the host made, as a buffer of this device; dropped with the last clone.
@@ -215,7 +205,7 @@ impl<D: Driver> Engine<D> {
         if desc.inputs.iter().chain(&desc.outputs).any(|l| l.packing != Packing::Plain) {
             return Support::Unsupported("only the plain packing is known".into());
         }
-        if self.set(desc).is_some() { Support::Native } else { compose::support(self, desc) }
+        if self.has(desc) { Support::Native } else { compose::support(self, desc) }
     }
 
     /// The launches of native ops, compiled, and the bytes of scratch memory that they share.
@@ -227,7 +217,7 @@ impl<D: Driver> Engine<D> {
         let parts = ops.iter().flat_map(|op| split::split(op, &fits).unwrap_or_else(|| vec![op.clone()]));
         for op in &parts.filter(|op| op.outputs.iter().any(|t| t.elems() > 0)).collect::<Vec<_>>() {
             let desc = op.desc();
-            let Some((set, variants)) = self.set(&desc) else {
+            let Some(Chosen { set, variant, .. }) = self.chosen(&desc) else {
                 return Err(Error::Unsupported {
                     device: self.driver.info().selector.clone(),
                     op: desc.to_string(),
@@ -235,7 +225,7 @@ impl<D: Driver> Engine<D> {
                 });
             };
             let mut lowering = Lowering::new(self.driver.info());
-            set.lower(op, &variants[0], &mut lowering)?;
+            set.lower(op, &variant, &mut lowering)?;
             let lowered = lowering.finish();
             let granule = self.pool.granule();
             let mut end = 0;
@@ -247,8 +237,7 @@ impl<D: Driver> Engine<D> {
             let scratch: Arc<[u64]> = lowered.scratch.iter().map(place).collect();
             scratch_bytes = scratch_bytes.max(end);
             for launch in lowered.launches {
-                let label: Arc<str> =
-                    format!("{}/{} {}", op.kind.name(), launch.source.name(), variants[0]).into();
+                let label: Arc<str> = format!("{}/{} {variant}", op.kind.name(), launch.source.name()).into();
                 let program = self.programs.get(&launch.source)?;
                 all.push(Ready { launch, program, label, scratch: scratch.clone() });
             }
@@ -271,6 +260,29 @@ impl<D: Driver> Engine<D> {
 
     fn scratch(&self, bytes: u64) -> Result<Option<Buffer>> {
         if bytes == 0 { Ok(None) } else { self.pool.allocate(bytes, 0).map(Some) }
+    }
+
+    /// The time that each op takes on its own, in seconds: the sum of its kernels' times.
+    fn time(&self, ops: &[Op]) -> Result<Vec<f64>>
+    where
+        Self: halite_hal::Device,
+    {
+        self.failed.check()?;
+        let time_one = |op: &Op| {
+            self.check(op)?;
+            let one = std::slice::from_ref(op);
+            let lowered = compose::lower_ops(self, one)?;
+            let (ready, bytes) = self.ready(lowered.as_deref().unwrap_or(one))?;
+            let scratch = self.scratch(bytes)?;
+            let mut commands = Commands::new(&self.pool);
+            for r in &ready {
+                commands.push(r, &Bound { slots: &[], scratch: scratch.as_ref() })?;
+            }
+            // Each runs alone.
+            commands.list.retain(|c| !matches!(c, Command::Barrier));
+            Ok(self.failed.keep(self.driver.time(&commands.list))?.iter().sum())
+        };
+        ops.iter().map(time_one).collect()
     }
 
     /// Runs native ops on buffers.

@@ -51,7 +51,7 @@ pub fn load(run_dir: &Path, step: Option<u64>) -> Result<Checkpoint, CheckpointE
         let available = steps(run_dir)?;
         return Err(CheckpointError::NoSuchStep { dir: run_dir.into(), step, available });
     }
-    verify(&dir)?;
+    let tuning = verified(&dir)?.tuning;
     let damaged =
         |damage| CheckpointError::Damaged { dir: dir.clone(), damage, intact: intact_sibling(&dir) };
     let state_path = dir.join(STATE);
@@ -64,7 +64,7 @@ pub fn load(run_dir: &Path, step: Option<u64>) -> Result<Checkpoint, CheckpointE
         serde_json::from_slice(&state).map_err(|e| damaged(Damage::State { reason: e.to_string() }))?;
     let optimizer = Weights::open_file(&dir.join(OPTIMIZER))?;
     let (config, weights, _) = open(&dir)?;
-    Ok(Checkpoint { dir, config, weights, optimizer, state })
+    Ok(Checkpoint { dir, config, weights, optimizer, state, tuning })
 }
 
 /// The model folder that `path` means: itself, or if it is a run directory its latest checkpoint.
@@ -98,8 +98,12 @@ fn open(dir: &Path) -> Result<(ModelConfig, Weights, Vec<String>), CheckpointErr
 
 /// Compares every file of a checkpoint's folder with its manifest.
 pub fn verify(dir: &Path) -> Result<(), CheckpointError> {
+    verified(dir).map(drop)
+}
+
+fn verified(dir: &Path) -> Result<Manifest, CheckpointError> {
     match Manifest::verify(dir) {
-        Ok(()) => Ok(()),
+        Ok(manifest) => Ok(manifest),
         Err(VerifyError::Io(file, source)) => {
             Err(CheckpointError::Io { action: "read", path: dir.join(file), source })
         }

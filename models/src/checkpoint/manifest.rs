@@ -8,7 +8,7 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{CONFIG, Damage, MANIFEST, MODEL, OPTIMIZER, STATE};
+use super::{CONFIG, Damage, MANIFEST, MODEL, OPTIMIZER, STATE, Tuning};
 
 /// Version of the checkpoint's layout.
 const FORMAT: u32 = 1;
@@ -17,6 +17,8 @@ const FORMAT: u32 = 1;
 pub(super) struct Manifest {
     format: u32,
     files: BTreeMap<String, Entry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<Tuning>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,12 +28,12 @@ pub(super) struct Entry {
 }
 
 impl Manifest {
-    pub fn new(files: BTreeMap<String, Entry>) -> Manifest {
-        Manifest { format: FORMAT, files }
+    pub fn new(files: BTreeMap<String, Entry>, tuning: Option<Tuning>) -> Manifest {
+        Manifest { format: FORMAT, files, tuning }
     }
 
-    /// Compares the files of a checkpoint with its manifest.
-    pub fn verify(dir: &Path) -> Result<(), VerifyError> {
+    /// Compares the files of a checkpoint with its manifest, which it returns.
+    pub fn verify(dir: &Path) -> Result<Manifest, VerifyError> {
         let manifest = Manifest::read(dir)?;
         for (name, expected) in &manifest.files {
             let file = || name.clone();
@@ -53,7 +55,7 @@ impl Manifest {
                 return Err(Damage::Altered { file: file(), expected, found }.into());
             }
         }
-        Ok(())
+        Ok(manifest)
     }
 
     fn read(dir: &Path) -> Result<Manifest, VerifyError> {

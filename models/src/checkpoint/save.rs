@@ -83,7 +83,7 @@ impl CheckpointStore {
             entries.insert(name.to_string(), self.write_file(&folder.join(name), fill)?);
         }
         // Strings and numbers only: can't fail.
-        let manifest = serde_json::to_value(Manifest::new(entries)).unwrap_or(Value::Null);
+        let manifest = serde_json::to_value(Manifest::new(entries, snapshot.tuning)).unwrap_or(Value::Null);
         self.write_file(&folder.join(MANIFEST), json(manifest))?;
         self.sync(folder)
     }

@@ -37,7 +37,7 @@ fn save(store: &CheckpointStore, step: u64, version: f32) -> Result<PathBuf, Che
         run: json!({"lr": 0.1 + 0.2}),
     };
     let files: &[(&str, &[u8])] = &[("tokenizer.json", b"{}")];
-    store.save(Snapshot { config: &config, parameters: model, optimizer, state: &state, files })
+    store.save(Snapshot { config: &config, parameters: model, optimizer, state: &state, files, tuning: None })
 }
 
 /// Loads a checkpoint and checks that all of it belongs together; returns step and version.
@@ -373,7 +373,8 @@ fn files_of_a_snapshot_need_names_of_their_own() {
     for name in ["config.json", "manifest.json", "../x", "a/b", ""] {
         let files: &[(&str, &[u8])] = &[(name, b"")];
         let (parameters, optimizer) = (TensorSource::new(), TensorSource::new());
-        let snapshot = Snapshot { config: &config(), parameters, optimizer, state: &state, files };
+        let snapshot =
+            Snapshot { config: &config(), parameters, optimizer, state: &state, files, tuning: None };
         assert!(matches!(store(dir.path()).save(snapshot), Err(CheckpointError::FileName { .. })), "{name}");
     }
     assert!(steps(dir.path()).unwrap().is_empty());

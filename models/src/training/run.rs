@@ -4,7 +4,7 @@ use super::metrics::{Metrics, MetricsFile};
 use super::source::BatchSource;
 use super::step::Trainer;
 use super::{RunConfig, TrainingConfig};
-use crate::checkpoint::{Checkpoint, CheckpointStore, Moment, Snapshot, TrainState, moment_name};
+use crate::checkpoint::{Checkpoint, CheckpointStore, Moment, Snapshot, TrainState, Tuning, moment_name};
 use crate::data::{Corpus, ValidationBatches};
 use crate::model::{Model, ParameterSet};
 use crate::weights::{TensorMeta, TensorSource};
@@ -75,7 +75,8 @@ impl<'s> Run<'s> {
         Ok(Run { trainer, config, source, validation, files, store: None, next_batch: 0 })
     }
 
-    /// Goes on from a checkpoint: weights, moments, step count and place in the data are its own.
+    /// Goes on from a checkpoint: weights, moments, step count and place in the data are its own, and on the
+    /// same device the choices of kernel variants.
     pub fn resume(
         device: Arc<dyn Device>,
         checkpoint: &Checkpoint,
@@ -84,6 +85,9 @@ impl<'s> Run<'s> {
         validation: Option<Validation>,
         files: Vec<(String, Vec<u8>)>,
     ) -> Result<Self> {
+        if let Some(tuning) = &checkpoint.tuning {
+            tuning.apply(&*device)?;
+        }
         let model = Model::from_weights(device, checkpoint.config.clone(), &checkpoint.weights)?;
         let next_batch = source.resume(&checkpoint.state.data)?;
         let mut run = Run::new(model, config, source, validation, files)?;
@@ -204,7 +208,9 @@ impl<'s> Run<'s> {
             tensors(&mut optimizer, model, set, |trained| trained, |name| moment_name(moment, name));
         }
         let config = &model.config;
-        let path = store.save(Snapshot { config, parameters, optimizer, state: &state, files: &files })?;
+        let tuning = Tuning::of(&*model.device);
+        let path =
+            store.save(Snapshot { config, parameters, optimizer, state: &state, files: &files, tuning })?;
         observe(Event::Saved(&path));
         Ok(Some(path))
     }
