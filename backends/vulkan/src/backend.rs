@@ -1,7 +1,7 @@
 //! Finds Vulkan devices and opens them.
 
 use crate::VulkanDevice;
-use crate::context::Host;
+use crate::context::{Host, NO_DRIVER};
 use crate::driver::VulkanDriver;
 use crate::info;
 use ash::Entry;
@@ -9,7 +9,8 @@ use halite_hal::{Backend, Device, DeviceInfo, DeviceOptions, Error, Result};
 use std::sync::{Arc, OnceLock};
 
 /// What makes devices appear.
-const ADVICE: &str = "Debian/Ubuntu: libvulkan1 and the maker's driver, or mesa-vulkan-drivers";
+const ADVICE: &str = "graphics drivers bring it, and Debian and Ubuntu have it as libvulkan1 (with \
+    mesa-vulkan-drivers it offers the processor)";
 
 /// The Vulkan backend. The loader is looked for when devices are first asked for.
 #[derive(Default)]
@@ -39,7 +40,8 @@ impl VulkanBackend {
                 None => Entry::load(),
             }
         };
-        let entry = entry.map_err(|e| format!("{name} was not found ({e}); {ADVICE}"))?;
+        let entry = entry
+            .map_err(|e| format!("{name}, the loader of Vulkan drivers, was not found ({e}); {ADVICE}"))?;
         Host::new(entry, validation).map(Arc::new)
     }
 
@@ -86,7 +88,7 @@ impl Backend for VulkanBackend {
         match self.host() {
             Err(message) => vec![message.clone()],
             Ok(host) if host.physical_devices().is_empty() => {
-                vec![format!("the loader is there, but no driver offers a device of Vulkan 1.1; {ADVICE}")]
+                vec![NO_DRIVER.into()]
             }
             Ok(_) => Vec::new(),
         }
