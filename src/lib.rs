@@ -18,6 +18,8 @@ pub use halite_models as models;
 
 #[cfg(feature = "cpu")]
 pub use halite_cpu as cpu;
+#[cfg(any(feature = "opencl", feature = "vulkan"))]
+pub use halite_kernels as kernels;
 #[cfg(feature = "opencl")]
 pub use halite_opencl as opencl;
 #[cfg(feature = "vulkan")]

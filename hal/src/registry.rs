@@ -113,11 +113,12 @@ impl Registry {
                     let wanted = format!("{kind}:{index}");
                     let one: Vec<_> = devices.iter().filter(|d| d.selector == wanted).collect();
                     if one.is_empty() {
-                        let reason = if self.backends.iter().any(|b| b.kind() == kind) {
-                            let n = devices.iter().filter(|d| d.backend == kind).count();
-                            format!("there are {n} devices of kind {kind}")
-                        } else {
-                            format!("the kind {kind:?} is unknown")
+                        let n = devices.iter().filter(|d| d.backend == kind).count();
+                        let count = format!("there are {n} devices of kind {kind}");
+                        let reason = match self.backends.iter().find(|b| b.kind() == kind) {
+                            Some(b) if n == 0 => [vec![count], b.notes()].concat().join("; "),
+                            Some(_) => count,
+                            None => format!("the kind {kind:?} is unknown"),
                         };
                         return Err(missing(part, reason));
                     }
@@ -192,6 +193,9 @@ mod tests {
         fn devices(&self) -> Vec<DeviceInfo> {
             (0..self.1).map(|i| DeviceInfo::new(self.0, i, "fake", DeviceKind::Cpu)).collect()
         }
+        fn notes(&self) -> Vec<String> {
+            vec!["the package fake-drivers has one".into()]
+        }
         fn open(&self, index: usize, _: &DeviceOptions) -> Result<Arc<dyn Device>> {
             Ok(Arc::new(NullDevice::new(self.devices().swap_remove(index))))
         }
@@ -211,6 +215,9 @@ mod tests {
             let e = names(bad).unwrap_err().to_string();
             assert!(e.contains("toy:1") && e.contains("cpu:0"), "{e}");
         }
+        r.register(Fake("absent", 0));
+        let e = r.find("absent").unwrap_err().to_string();
+        assert!(e.contains("there are 0 devices of kind absent; the package fake-drivers has one"), "{e}");
         assert!(r.open("all", &DeviceOptions::default()).is_err());
         assert_eq!(r.open("toy:1", &DeviceOptions::default()).unwrap().info().selector, "toy:1");
     }

@@ -13,7 +13,7 @@ pub mod writer;
 
 pub use cache::Cache;
 pub use driver::{Command, Dispatch, Driver, Region, Ticket, Traits};
-pub use engine::Engine;
+pub use engine::{Engine, HostKernel};
 pub use lowering::{Launch, LaunchBuilder, Lowering};
 pub use program::{ENTRY, Kernel, Parsed, TranslateError};
 pub use set::{KernelSet, Variant};

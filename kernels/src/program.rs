@@ -3,6 +3,7 @@
 use crate::writer::{self, Dialect};
 use naga::back::spv;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Handle, TypeInner};
 
 /// The name of every kernel's entry point.
 pub const ENTRY: &str = "main";
@@ -66,6 +67,53 @@ pub struct Parsed {
 }
 
 impl Kernel {
+    /// A kernel whose bindings, parameters and workgroup are read from its source: the entry point is
+    /// [`ENTRY`]; all variables are in group 0, binding 0 a uniform struct of `u32`, `i32` and `f32` if there
+    /// are parameters, and bindings 1, 2, … storage buffers, without a gap.
+    ///
+    /// # Errors
+    /// When the source isn't WGSL or has another form.
+    pub fn from_wgsl(name: impl Into<String>, wgsl: impl Into<String>) -> Result<Kernel, TranslateError> {
+        let mut kernel = Kernel {
+            name: name.into(),
+            wgsl: wgsl.into(),
+            bindings: 0,
+            params: 0,
+            workgroup: [1; 3],
+            subgroup: None,
+        };
+        let parsed = kernel.parse()?;
+        let invalid = |message: String| TranslateError::Invalid { kernel: parsed.name.clone(), message };
+        let entry = parsed.module.entry_points.iter().find(|e| e.name == ENTRY);
+        let entry = entry.ok_or_else(|| invalid(format!("there is no entry point {ENTRY}")))?;
+        kernel.workgroup = entry.workgroup_size;
+        let mut storage = Vec::new();
+        for (_, variable) in parsed.module.global_variables.iter() {
+            let Some(at) = variable.binding else { continue };
+            match (variable.space, at.group, at.binding) {
+                (AddressSpace::Uniform, 0, 0) => {
+                    let words = parsed.words(variable.ty);
+                    kernel.params = words.ok_or_else(|| {
+                        invalid("the parameter block must be a struct of u32, i32 and f32".into())
+                    })?;
+                }
+                (AddressSpace::Storage { .. }, 0, 1..) => storage.push(at.binding as usize),
+                (_, group, binding) => {
+                    return Err(invalid(format!(
+                        "group {group}, binding {binding}: parameters are a uniform struct at binding 0 of \
+                         group 0, all else storage buffers from binding 1 on"
+                    )));
+                }
+            }
+        }
+        storage.sort_unstable();
+        if storage.iter().enumerate().any(|(i, &b)| b != i + 1) {
+            return Err(invalid(format!("its bindings {storage:?} are not 1, 2, … without a gap")));
+        }
+        kernel.bindings = storage.len();
+        Ok(kernel)
+    }
+
     /// Parses and validates.
     pub fn parse(&self) -> Result<Parsed, TranslateError> {
         let name = self.name.clone();
@@ -89,6 +137,13 @@ impl Kernel {
 }
 
 impl Parsed {
+    /// The members of a struct of 32-bit scalars; `None` for other types.
+    fn words(&self, ty: Handle<naga::Type>) -> Option<usize> {
+        let TypeInner::Struct { members, .. } = &self.module.types[ty].inner else { return None };
+        let is_word = |m: &naga::StructMember| matches!(self.module.types[m.ty].inner, TypeInner::Scalar(s) if s.width == 4);
+        members.iter().all(is_word).then_some(members.len())
+    }
+
     /// SPIR-V 1.3, as Vulkan 1.1 takes it. Without bounds checks, loop bounding and zero-initialised
     /// workgroup memory: the kernels are proven not to need them, and they cost much.
     pub fn spirv(&self) -> Result<Vec<u32>, TranslateError> {
@@ -155,6 +210,27 @@ mod tests {
         assert!(e.contains("kernel k") && e.contains("1:"), "{e}");
         let e = kernel("@compute @workgroup_size(0) fn main() {}").parse().unwrap_err().to_string();
         assert!(e.contains("kernel k"), "{e}");
+    }
+
+    #[test]
+    fn the_form_of_a_kernel_is_read_from_its_source() {
+        let wgsl = "struct P { n: u32, scale: f32, shift: i32 }
+            @group(0) @binding(0) var<uniform> p: P;
+            @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+            @group(0) @binding(1) var<storage> x: array<f32>;
+            var<workgroup> shared_: array<f32, 8>;
+            @compute @workgroup_size(8, 2) fn main() { shared_[0] = x[p.n] * p.scale + f32(p.shift); y[0] = shared_[0]; }";
+        let kernel = Kernel::from_wgsl("k", wgsl).unwrap();
+        assert_eq!((kernel.params, kernel.bindings, kernel.workgroup), (3, 2, [8, 2, 1]));
+        for (from, to, why) in [
+            ("main", "start", "no entry point main"),
+            ("binding(2)", "binding(3)", "[1, 3]"),
+            ("group(0) @binding(2)", "group(1) @binding(2)", "group 1, binding 2"),
+            ("scale: f32,", "scale: f32, more: vec2<f32>,", "a struct of u32"),
+        ] {
+            let e = Kernel::from_wgsl("k", wgsl.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(e.contains("kernel k") && e.contains(why), "{e}");
+        }
     }
 
     #[test]

@@ -18,5 +18,9 @@ mod quirks;
 pub use backend::OpenClBackend;
 pub use driver::OpenClDriver;
 pub use memory::OpenClMemory;
+pub use opencl3;
 pub use prepared::OpenClPrepared;
 pub use program::OpenClProgram;
+
+/// An OpenCL device.
+pub type OpenClDevice = halite_kernels::Engine<OpenClDriver>;

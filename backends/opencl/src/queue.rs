@@ -273,6 +273,7 @@ mod tests {
     use crate::info::scan;
     use opencl3::command_queue::create_command_queue;
     use opencl3::context::context::create_context;
+    use opencl3::error_codes::{CL_DEVICE_NOT_AVAILABLE, CL_OUT_OF_RESOURCES};
     use opencl3::event::{create_user_event, set_user_event_status};
 
     /// An event that the test completes or lets fail, in place of a command's.
@@ -288,6 +289,21 @@ mod tests {
 
     #[test]
     fn a_command_that_fails_is_named_by_every_wait_from_then_on() {
+        fails(CL_OUT_OF_RESOURCES, |e| {
+            assert_eq!(e.to_string(), "opencl:7: upload: CL_OUT_OF_RESOURCES (-5)");
+        });
+    }
+
+    #[test]
+    fn a_device_that_is_lost_is_lost_for_every_wait_from_then_on() {
+        fails(CL_DEVICE_NOT_AVAILABLE, |e| {
+            assert!(matches!(e, Error::DeviceLost { .. }), "{e:?}");
+            assert_eq!(e.to_string(), "opencl:7 is lost: upload: CL_DEVICE_NOT_AVAILABLE (-2)");
+        });
+    }
+
+    /// Lets the second of three commands fail with `code`; `told` sees what the waits report.
+    fn fails(code: cl_int, told: impl Fn(Error)) {
         for found in scan().0 {
             let context = create_context(&[found.device], ptr::null(), None, ptr::null_mut()).unwrap();
             // SAFETY: the context was made for this call.
@@ -309,12 +325,11 @@ mod tests {
             assert!(!queue.wait(first, false).unwrap());
             set(&events[0], CL_COMPLETE);
             assert!(queue.wait(first, true).unwrap());
-            set(&events[1], -5);
+            set(&events[1], code);
             set(&events[2], -14);
             set(&events[3], -14);
             for ticket in [third, second, third] {
-                let e = queue.wait(ticket, true).unwrap_err().to_string();
-                assert_eq!(e, "opencl:7: upload: CL_OUT_OF_RESOURCES (-5)");
+                told(queue.wait(ticket, true).unwrap_err());
             }
             assert!(queue.wait(first, true).unwrap(), "what ran before is well");
         }

@@ -1,8 +1,8 @@
 //! A case: an op, what its operands hold and how they lie in memory.
 
 use super::data::Data;
-use crate::reference::{Array, decode, encode, for_each_offset};
-use crate::{DType, OpKind, Shape, Strides};
+use crate::reference::{Array, encode, for_each_offset};
+use crate::{DType, OpKind, Shape, Strides, TensorRef};
 
 /// What memory holds around the views: as an f32 1.5e16, as an f16 203, as an index far out of range.
 pub const SENTINEL: u8 = 0x5a;
@@ -125,6 +125,10 @@ impl Value {
                 strides.dims_mut()[axis] = 0;
             }
         }
+        let read = |bytes: &[u8], strides: Strides| {
+            let view = TensorRef::slot(0, dtype, &[]).with_layout(&shape, &strides).with_offset(offset);
+            Array::read(&view, bytes)
+        };
         let values = match self {
             Value::Dense(a) => {
                 let mut x = a.data.iter();
@@ -138,22 +142,15 @@ impl Value {
                 for_each_offset(&stored, &strides, offset, &mut |at| {
                     encode(dtype, &mut bytes, at, *x.next().expect("one value an element"));
                 });
-                view(dtype, &shape, &strides, offset, &bytes)
+                read(&bytes, strides)
             }
             Value::Blocks(..) => {
                 data.blocks(dtype, &mut bytes[..blocks * dtype.block_bytes()]);
-                view(dtype, &shape, &strides, offset, &bytes)
+                read(&bytes, strides)
             }
         };
         Laid { offset, strides, bytes, values }
     }
-}
-
-/// Reads a view of bytes.
-pub fn view(dtype: DType, shape: &[usize], strides: &[usize], offset: usize, bytes: &[u8]) -> Array {
-    let mut values = Vec::new();
-    for_each_offset(shape, strides, offset, &mut |at| values.push(decode(dtype, bytes, at)));
-    Array::new(dtype, shape, values)
 }
 
 /// One thing to try.

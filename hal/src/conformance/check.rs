@@ -1,7 +1,7 @@
 //! Runs a case on a device and compares every byte with what the reference allows.
 
 use super::bound::{Bounded, exact};
-use super::case::{Case, Laid, SENTINEL, Style, Value, view};
+use super::case::{Case, Laid, SENTINEL, Style, Value};
 use super::data::Data;
 use crate::reference::{Array, eval, for_each_offset, round};
 use crate::{Buffer, DType, Device, Op, Result, Source, StreamId, Support, TensorRef};
@@ -162,7 +162,7 @@ pub fn compare_on(device: &dyn Device, case: &Case, expected: &Expected) -> Resu
     let mut fraction: f64 = 0.0;
     for (o, (t, want)) in op.outputs.iter().zip(want).enumerate() {
         let (buffer, _) = parts[place[inputs.len() + o]];
-        let got = view(t.dtype, &t.shape, &t.strides, t.offset, &now[buffer]);
+        let got = Array::read(t, &now[buffer]);
         match compare(&got, want) {
             Ok(f) => fraction = fraction.max(f),
             Err(message) => return Ok(Outcome::Failed(format!("output {o}{message}"))),

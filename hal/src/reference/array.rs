@@ -1,6 +1,6 @@
 //! Dense arrays of the reference, rounding to a dtype, and the bytes of each dtype.
 
-use crate::{DType, Shape};
+use crate::{DType, Shape, TensorRef};
 use half::{bf16, f16};
 
 /// A dense row-major array of any dtype, held in f64 (which holds every value of every type exactly).
@@ -69,6 +69,29 @@ impl Array {
         assert_eq!(dtype.bytes(shape), Some(bytes.len() as u64), "bytes of {dtype} {shape:?}");
         let n = shape.iter().product();
         Array::new(dtype, shape, (0..n).map(|i| decode(dtype, bytes, i)).collect())
+    }
+
+    /// Reads a view of memory that starts with `bytes`, whatever its source.
+    ///
+    /// # Panics
+    /// When the view reaches beyond the bytes.
+    pub fn read(view: &TensorRef, bytes: &[u8]) -> Self {
+        let mut values = Vec::with_capacity(view.elems());
+        let mut take = |at| values.push(decode(view.dtype, bytes, at));
+        for_each_offset(&view.shape, &view.strides, view.offset, &mut take);
+        Array::new(view.dtype, &view.shape, values)
+    }
+
+    /// Writes the values, rounded to the view's dtype, to a view of memory that starts with `bytes`.
+    ///
+    /// # Panics
+    /// When the view has another shape, is of a block type, or reaches beyond the bytes.
+    pub fn write(&self, view: &TensorRef, bytes: &mut [u8]) {
+        assert_eq!(self.shape, view.shape, "a view of another shape");
+        let mut values = self.data.iter();
+        for_each_offset(&view.shape, &view.strides, view.offset, &mut |at| {
+            encode(view.dtype, bytes, at, *values.next().expect("as many values as elements"));
+        });
     }
 
     /// The values rounded to the dtype, as contiguous bytes.
@@ -212,6 +235,17 @@ mod tests {
         q4[3] = 0x2f;
         let a = Array::from_bytes(DType::Q4_0, &[32], &q4);
         assert_eq!((a.data[0], a.data[1], a.data[17]), (0.0, 14.0, -12.0));
+    }
+
+    #[test]
+    fn views_are_read_and_written_alone() {
+        let a = Array::new(DType::U8, &[2, 2], vec![1.0, 2.0, 3.0, 400.0]);
+        // Column-major, from the second byte on.
+        let view = TensorRef::slot(0, DType::U8, &[]).with_layout(&[2, 2], &[1, 2]).with_offset(1);
+        let mut bytes = [9; 6];
+        a.write(&view, &mut bytes);
+        assert_eq!(bytes, [9, 1, 3, 2, 255, 9]);
+        assert_eq!(Array::read(&view, &bytes), a.rounded());
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl<'p, D: Driver> Commands<'p, D> {
         let first = start / info.offset_alignment * info.offset_alignment;
         // Whole vectors, which lie inside the memory because its granule is larger.
         let bytes = (end - first).max(1).next_multiple_of(16);
-        if bytes / 16 > info.max_binding_bytes.div_ceil(16) || bytes > 1 << 32 {
+        if bytes > info.max_binding_bytes.min(1 << 32).next_multiple_of(16) {
             return Err(Error::Limit {
                 device: info.selector.clone(),
                 what: format!("bytes of an operand of {}", ready.label),

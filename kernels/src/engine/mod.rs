@@ -7,18 +7,24 @@
 mod choice;
 mod commands;
 mod device;
+#[cfg(test)]
+mod fake;
+mod host;
 mod pool;
 mod programs;
 mod record;
 mod split;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
-use crate::{Command, Dispatch, Driver, Kernel, KernelSet, Lowering, Region, Variant, sets};
+use crate::{Command, Driver, KernelSet, Lowering, Variant, sets};
 use choice::{Chooser, Chosen};
 use commands::{Bound, Commands, Ready};
 use halite_hal::{
     Buffer, DeviceOptions, Error, Op, OpDesc, Packing, Result, Source, Support, TensorRef, compose,
 };
+pub use host::HostKernel;
 use pool::Pool;
 use programs::Programs;
 use std::fmt;
@@ -103,80 +109,6 @@ impl<D: Driver> Engine<D> {
     /// The variants that can do an op here, the one that would be used first.
     pub fn variants(&self, desc: &OpDesc) -> Vec<Variant> {
         self.set(desc).map(|(_, v)| v).unwrap_or_default()
-    }
-
-    /// Memory that the host made, as a buffer of this device; dropped with the last clone.
-    pub fn import(&self, memory: D::Memory, bytes: u64) -> Buffer {
-        self.pool.import(memory, bytes)
-    }
-
-    /// The driver's memory behind a buffer: one region, or several for one beyond the largest buffer.
-    ///
-    /// # Errors
-    /// When the buffer belongs to another device.
-    pub fn export(&self, buffer: &Buffer) -> Result<Vec<Region<D>>> {
-        let memory = self.pool.memory(buffer)?;
-        let ends = memory.parts.iter().skip(1).map(|p| p.start).chain([buffer.bytes()]);
-        let region = |(p, end): (&pool::Part<D>, u64)| Region {
-            memory: p.memory.clone(),
-            offset: p.base,
-            bytes: end - p.start,
-        };
-        Ok(memory.parts.iter().zip(ends).map(region).collect())
-    }
-
-    /// Compiles a kernel of the host's own, for [`dispatch`](Engine::dispatch).
-    pub fn compile(&self, kernel: &Kernel) -> Result<Arc<D::Program>> {
-        Ok(Arc::new(self.driver.compile(kernel)?))
-    }
-
-    /// Runs a compiled kernel once, after what was submitted before: `params` are the words of its parameter
-    /// block, `bindings` the memory of its bindings 1, 2, … as `(buffer, first byte, bytes)`.
-    ///
-    /// # Errors
-    /// When a binding is outside its buffer, not aligned to the device's offset alignment, not of whole words,
-    /// or in several pieces of memory; when a buffer belongs to another device.
-    pub fn dispatch(
-        &self,
-        program: &Arc<D::Program>,
-        params: &[u32],
-        bindings: &[(&Buffer, u64, u64)],
-        groups: [u32; 3],
-    ) -> Result<()> {
-        let info = self.driver.info();
-        let mut regions = Vec::with_capacity(bindings.len());
-        for &(buffer, offset, bytes) in bindings {
-            let memory = self.pool.memory(buffer)?;
-            Error::check_range("binding", buffer, offset, bytes)?;
-            let (part, end) = memory.part(offset);
-            let start = part.base + offset - part.start;
-            if !start.is_multiple_of(info.offset_alignment) || !bytes.is_multiple_of(4) || bytes == 0 {
-                let message = format!(
-                    "a binding of {bytes} bytes at byte {offset}: the offset must be a multiple of {}, the size \
-                     one of 4 and not 0",
-                    info.offset_alignment
-                );
-                return Err(Error::backend(&info.selector, message));
-            }
-            let maximum = info.max_binding_bytes.min(end.saturating_sub(offset));
-            if bytes > maximum {
-                let (device, what) = (info.selector.clone(), "bytes of a binding".into());
-                return Err(Error::Limit { device, what, requested: bytes, maximum });
-            }
-            regions.push(Region { memory: part.memory.clone(), offset: start, bytes });
-        }
-        if groups.contains(&0) {
-            return Ok(());
-        }
-        let dispatch = Dispatch {
-            program: program.clone(),
-            params: params.to_vec(),
-            bindings: regions,
-            groups,
-            label: "a kernel of the host's own".into(),
-        };
-        self.driver.submit(&[Command::Dispatch(dispatch)])?;
-        Ok(())
     }
 
     fn check(&self, op: &Op) -> Result<()> {

@@ -3,7 +3,8 @@
 //! Small buffers are parts of blocks (a two-level segregated fit, crate `offset-allocator`); large ones are
 //! pieces of their own, and those above the driver's largest buffer are several, cut at a multiple of the
 //! row size. Freed ranges are reused at once: the driver's queue is in order, so whatever used them before
-//! runs before what uses them next.
+//! runs before what uses them next. When the driver has no more, the pool waits for what is in flight, gives
+//! back a block that nothing uses, and asks again.
 
 use crate::Driver;
 use halite_hal::{Buffer, Error, MemoryStats, Result, Storage};
@@ -23,6 +24,8 @@ pub(crate) struct Pool<D: Driver> {
     pub driver: Arc<D>,
     granule: u64,
     limit: u64,
+    /// Bytes of a block.
+    block: u64,
     state: Mutex<State<D>>,
 }
 
@@ -96,9 +99,12 @@ impl<D: Driver> Pool<D> {
     pub(crate) fn new(driver: Arc<D>, memory_limit: Option<u64>) -> Self {
         let info = driver.info();
         let known = if info.memory_bytes == 0 { u64::MAX } else { info.memory_bytes };
+        let granule = GRANULE.max(info.offset_alignment);
+        let limit = memory_limit.unwrap_or(known);
         Pool {
-            granule: GRANULE.max(info.offset_alignment),
-            limit: memory_limit.unwrap_or(known),
+            granule,
+            limit,
+            block: BLOCK.min(info.max_buffer_bytes).min(limit) / granule * granule,
             driver,
             state: Mutex::new(State { blocks: Vec::new(), used: 0, peak: 0 }),
         }
@@ -171,9 +177,8 @@ impl<D: Driver> Pool<D> {
     }
 
     fn part(&self, state: &mut State<D>, start: u64, bytes: u64) -> Result<Part<D>> {
-        let block_bytes = BLOCK.min(self.driver.info().max_buffer_bytes / self.granule * self.granule);
-        if !self.driver.traits().shares_memory || bytes > block_bytes / 4 {
-            let memory = Arc::new(self.driver.allocate(bytes)?);
+        if !self.driver.traits().shares_memory || bytes > self.block / 4 {
+            let memory = self.piece(state, bytes)?;
             return Ok(Part { memory, base: 0, start, block: None });
         }
         let units = (bytes / self.granule) as u32;
@@ -184,9 +189,16 @@ impl<D: Driver> Pool<D> {
                 return Ok(self.in_block(block, b, allocation, start));
             }
         }
-        let memory = Arc::new(self.driver.allocate(block_bytes)?);
+        let memory = match self.piece(state, self.block) {
+            // There may still be room for the buffer alone.
+            Err(Error::OutOfMemory { .. }) => {
+                let memory = self.piece(state, bytes)?;
+                return Ok(Part { memory, base: 0, start, block: None });
+            }
+            memory => memory?,
+        };
         let mut block =
-            Block { memory, allocator: Allocator::new((block_bytes / self.granule) as u32), live: 1 };
+            Block { memory, allocator: Allocator::new((self.block / self.granule) as u32), live: 1 };
         let allocation = block.allocator.allocate(units).expect("a quarter of an empty block");
         let b = state.blocks.iter().position(Option::is_none).unwrap_or(state.blocks.len());
         let part = self.in_block(&block, b, allocation, start);
@@ -195,6 +207,20 @@ impl<D: Driver> Pool<D> {
         }
         state.blocks[b] = Some(block);
         Ok(part)
+    }
+
+    /// Memory of the driver's.
+    fn piece(&self, state: &mut State<D>, bytes: u64) -> Result<Arc<D::Memory>> {
+        let first = self.driver.allocate(bytes);
+        let Err(Error::OutOfMemory { .. }) = first else { return first.map(Arc::new) };
+        // Work in flight keeps memory that is free as soon as it has run.
+        self.driver.wait(self.driver.last(), true)?;
+        for block in &mut state.blocks {
+            if block.as_ref().is_some_and(|b| b.live == 0) {
+                *block = None;
+            }
+        }
+        self.driver.allocate(bytes).map(Arc::new)
     }
 
     fn in_block(&self, block: &Block<D>, b: usize, allocation: Allocation, start: u64) -> Part<D> {
@@ -230,3 +256,6 @@ impl<D: Driver> Memory<D> {
         (&self.parts[i], self.parts.get(i + 1).map_or(u64::MAX, |p| p.start))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! What the driver does beyond the test kit that all drivers share, on every device that is there.
 
 use super::*;
-use crate::OpenClBackend;
-use halite_hal::{Backend, Profile};
+use crate::{OpenClBackend, OpenClDevice};
+use halite_hal::{Backend, DType, Device, Op, Profile, StreamId, TensorRef};
 use halite_kernels::{Dispatch, Region};
 use opencl3::command_queue::{enqueue_barrier_with_wait_list, release_command_queue};
 use opencl3::context::context::release_context;
@@ -201,6 +201,38 @@ fn memory_that_is_not_there_is_not_given() {
             panic!("there can't be as much");
         };
         assert_eq!((requested, available, told), (limit, limit - 4096, limit));
+    }
+}
+
+#[test]
+fn what_is_asked_of_the_wrong_device_or_beyond_its_limit_is_told() {
+    let options = DeviceOptions::default().memory_limit(1 << 20);
+    let open = || drivers(&options).into_iter().map(|d| OpenClDevice::new(d, &options).unwrap());
+    for (d, other) in open().zip(open()) {
+        let _some = d.allocate(1 << 19, 0).unwrap();
+        let e = d.allocate(1 << 20, 0).unwrap_err().to_string();
+        let says = "is out of memory: 1048576 bytes requested, 524288 of 1048576 available";
+        assert_eq!(e, format!("{} {says}", d.info().selector));
+        let theirs = other.allocate(64, 0).unwrap();
+        for result in [
+            d.upload(StreamId(0), &theirs, 0, &[0; 4]),
+            d.submit(StreamId(0), &[Op::fill(1.0, TensorRef::new(&theirs, DType::F32, &[16]))]),
+            d.export(&theirs).map(drop),
+        ] {
+            assert!(matches!(result, Err(Error::WrongDevice { .. })), "{result:?}");
+        }
+        d.synchronize(StreamId(0)).unwrap();
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_told_with_those_that_are() {
+    let n = OpenClBackend.devices().len();
+    match OpenClDriver::new(n, &DeviceOptions::default()) {
+        Err(Error::NoDevice { selector, available, .. }) => {
+            assert_eq!((selector, available.len()), (format!("opencl:{n}"), n));
+        }
+        other => panic!("{other:?}"),
     }
 }
 
