@@ -249,6 +249,22 @@ pub trait Device: Send + Sync + fmt::Debug {
 
     /// Memory in use.
     fn memory(&self) -> MemoryStats;
+
+    /// Runs a recording once, after everything before it, kernel by kernel and each alone: for each a label
+    /// and the seconds that it took by the device's own clock. `None` where the device has no such clock,
+    /// see [`DeviceInfo::timestamps`]; then nothing has run.
+    ///
+    /// # Errors
+    /// Those of [`replay`](Device::replay), asynchronous ones too: this returns when the work is done.
+    fn time(&self, _recording: &Recording, _bindings: &[Binding]) -> Result<Option<Vec<(String, f64)>>> {
+        Ok(None)
+    }
+
+    /// The choices among kernel variants in force, as pairs of key and variant; empty where there is
+    /// nothing to choose. With other choices, sums may be added in another order.
+    fn tuning(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
 }
 
 fn bound(table: &[Option<Buffer>], slot: u32) -> Result<&Buffer> {

@@ -153,4 +153,13 @@ impl<D: Driver> Device for Engine<D> {
     fn memory(&self) -> MemoryStats {
         self.pool.stats()
     }
+
+    fn time(&self, recording: &Recording, bindings: &[Binding]) -> Result<Option<Vec<(String, f64)>>> {
+        self.failed.check()?;
+        let bound = recording.bind(bindings)?;
+        if !self.info().timestamps {
+            return Ok(None);
+        }
+        self.time_recorded(recording, &bound).map(Some)
+    }
 }
