@@ -79,8 +79,11 @@ impl Measuring {
     /// Prints the reports of all devices, or tells what failed.
     fn finish(&self, reports: &[(Run, Vec<Row>)], print: fn(&[Row]) -> Result<()>) -> Result<()> {
         if self.json {
-            let lines = |(run, rows): &'_ (Run, Vec<Row>)| rows.iter().map(|row| Line { run, row }).collect();
-            output::json(&reports.iter().flat_map::<Vec<Line<'_>>, _>(lines).collect::<Vec<_>>())?;
+            let mut lines = Vec::new();
+            for (run, rows) in reports {
+                lines.extend(rows.iter().map(|row| Line { run, row }));
+            }
+            output::json(&lines)?;
         } else {
             for (run, rows) in reports {
                 heading(run)?;
