@@ -21,6 +21,10 @@ fn every_command_has_help() {
         "inspect logits",
         "inspect grads",
         "demo",
+        "bench",
+        "bench ops",
+        "bench model",
+        "bench compare",
     ];
     for command in commands {
         assert!(all.contains(command.split(' ').next().unwrap()), "{command} in {all}");

@@ -281,6 +281,16 @@ pub trait Device: Send + Sync + fmt::Debug {
         };
         ops.iter().map(time_one).collect()
     }
+
+    /// Runs a recording once, after everything before it, kernel by kernel and each alone: for each a label
+    /// and the seconds that it took by the device's own clock. `None` where the device has no such clock,
+    /// see [`DeviceInfo::timestamps`]; then nothing has run.
+    ///
+    /// # Errors
+    /// Those of [`replay`](Device::replay), asynchronous ones too: this returns when the work is done.
+    fn time(&self, _recording: &Recording, _bindings: &[Binding]) -> Result<Option<Vec<(String, f64)>>> {
+        Ok(None)
+    }
 }
 
 fn bound(table: &[Option<Buffer>], slot: u32) -> Result<&Buffer> {

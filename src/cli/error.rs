@@ -12,6 +12,8 @@ pub enum Error {
     Tuning(#[from] halite::kernels::tuning::TuningError),
     #[error(transparent)]
     Models(#[from] halite::models::Error),
+    #[error(transparent)]
+    Bench(#[from] halite_bench::Error),
     #[error("can't {action} {}: {source}", path.display())]
     File { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{}{}: {reason}", path.display(), line.map(|n| format!(", line {n}")).unwrap_or_default())]

@@ -3,6 +3,7 @@
 //! Results go to standard output, progress and notices to standard error. A failure is one line on
 //! standard error and exit code 1; a wrong command line is exit code 2.
 
+mod bench;
 mod demo;
 mod devices;
 mod error;
@@ -46,6 +47,7 @@ enum Command {
     Generate(generate::Generate),
     Inspect(inspect::Inspect),
     Demo(demo::Demo),
+    Bench(bench::Bench),
 }
 
 /// Which device to use, and how.
@@ -127,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Generate(c) => c.run(),
         Command::Inspect(c) => c.run(),
         Command::Demo(c) => c.run(),
+        Command::Bench(c) => c.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

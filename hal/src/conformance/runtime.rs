@@ -5,7 +5,7 @@ use super::columns;
 use crate::reference::Array;
 use crate::{
     Attention, BinaryFn, Binding, Buffer, CustomOp, DType, Device, Error, Graph, Layout, Op, OpDesc, OpKind,
-    Result, SlotKind, StreamId, TensorRef, UnaryFn,
+    ReduceFn, Result, SlotKind, StreamId, TensorRef, UnaryFn,
 };
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ pub const GROUPS: &[(&str, &[(&str, Check)])] = &[
             ("replay equals submission", |d, s| done(replay(d, s))),
             ("temporaries are reused", |d, _| done(temporaries(d))),
             ("scalars change between replays", |d, s| done(scalars(d, s))),
+            ("timing runs a recording once", |d, _| done(timing(d))),
             ("bindings are checked", |d, _| done(bindings(d))),
             ("an empty graph", |d, _| done(empty(d))),
         ],
@@ -199,6 +200,23 @@ fn scalars(d: &dyn Device, seed: u64) -> Checked {
         seen.push(got);
     }
     Ok(())
+}
+
+fn timing(d: &dyn Device) -> Checked {
+    let mut g = Graph::new();
+    let (x, y) = (g.external(DType::F32, &[1, 8]), g.external(DType::F32, &[1]));
+    let t = g.temporary(DType::F32, &[1, 8]);
+    g.push(Op::unary(UnaryFn::Neg, x, t.clone()));
+    g.push(Op::reduce(ReduceFn::Sum, t, y, true));
+    let recording = d.record(&g)?;
+    let (input, output) = (buffer(d, &[1.0; 8])?, buffer(d, &[3.0])?);
+    let times = d.time(&recording, &[Binding::new(0, &input), Binding::new(1, &output)])?;
+    let want = if times.is_some() { -5.0 } else { 3.0 };
+    same("the sum afterwards", &read(d, &output)?[..], &[want])?;
+    let Some(times) = times else { return Ok(()) };
+    ensure(d.info().timestamps, || "times without timestamps".into())?;
+    let fine = |(label, seconds): &(String, f64)| !label.is_empty() && seconds.is_finite() && *seconds >= 0.0;
+    ensure(times.len() >= 2 && times.iter().all(fine), || format!("the times of two ops: {times:?}"))
 }
 
 fn bindings(d: &dyn Device) -> Checked {

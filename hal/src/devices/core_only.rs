@@ -19,7 +19,7 @@ impl CoreOnly {
 
 impl Device for CoreOnly {
     crate::forward_to!(inner; info, workspace, allocate, create_stream, upload, download, copy, replay);
-    crate::forward_to!(inner; record_event, wait_event, synchronize, memory, tuning, set_tuning);
+    crate::forward_to!(inner; record_event, wait_event, synchronize, memory, time, tuning, set_tuning);
 
     fn supports(&self, desc: &OpDesc) -> Support {
         if desc.kind.is_core() { self.inner.supports(desc) } else { compose::support(self, desc) }

@@ -93,6 +93,15 @@ macro_rules! forward_to {
             self.$inner.memory()
         }
     };
+    (@time $inner:ident) => {
+        fn time(
+            &self,
+            recording: &$crate::Recording,
+            bindings: &[$crate::Binding],
+        ) -> $crate::Result<Option<Vec<(String, f64)>>> {
+            self.$inner.time(recording, bindings)
+        }
+    };
     (@tuning $inner:ident) => {
         fn tuning(&self) -> Vec<(String, String)> {
             self.$inner.tuning()

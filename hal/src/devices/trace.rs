@@ -59,7 +59,7 @@ impl TraceDevice {
 
 impl Device for TraceDevice {
     crate::forward_to!(inner; info, supports, workspace, allocate, create_stream, copy);
-    crate::forward_to!(inner; record_event, wait_event, synchronize, memory, tuning, set_tuning, variants);
+    crate::forward_to!(inner; record_event, wait_event, synchronize, memory, time, tuning, set_tuning, variants);
 
     fn upload(&self, stream: StreamId, to: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
         self.note([TraceEvent::Upload(data.len() as u64)]);

@@ -168,6 +168,15 @@ impl<D: Driver> Device for Engine<D> {
     }
 
     fn time_ops(&self, ops: &[Op]) -> Result<Vec<f64>> {
-        self.time(ops)
+        self.time_each(ops)
+    }
+
+    fn time(&self, recording: &Recording, bindings: &[Binding]) -> Result<Option<Vec<(String, f64)>>> {
+        self.failed.check()?;
+        let bound = recording.bind(bindings)?;
+        if !self.info().timestamps {
+            return Ok(None);
+        }
+        self.time_recorded(recording, &bound).map(Some)
     }
 }

@@ -195,7 +195,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The time that each op takes on its own, in seconds: the sum of its kernels' times.
-    fn time(&self, ops: &[Op]) -> Result<Vec<f64>>
+    fn time_each(&self, ops: &[Op]) -> Result<Vec<f64>>
     where
         Self: halite_hal::Device,
     {

@@ -89,6 +89,12 @@ impl<'m> Decoder<'m> {
         self.length = self.length.min(length);
     }
 
+    /// What runs for one token, once one has been fed by itself: to be looked at and measured. A replay
+    /// decodes the last such token again, at its place.
+    pub fn recording(&self) -> Option<&Recording> {
+        self.single.as_ref().map(|pass| &pass.recording)
+    }
+
     /// Appends `tokens` to the sequence and computes what is wanted of them.
     pub fn feed(&mut self, tokens: &[u32], want: Want) -> Result<Fed> {
         let vocab = self.model.config.vocab_size;
