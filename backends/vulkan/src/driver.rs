@@ -1,5 +1,6 @@
 //! The driver: Vulkan behind the trait that the engine uses.
 
+use crate::VulkanBackend;
 use crate::context::{Context, Host};
 use crate::info;
 use crate::memory::{HostMemory, VulkanMemory};
@@ -58,10 +59,20 @@ impl VulkanDriver {
     ) -> Result<Self> {
         let info = info::describe(&host, physical, index);
         let context = Context::new(host, physical, &info.selector)?;
-        Self::new(context, info, options)
+        Self::with(context, info, options)
     }
 
-    fn new(context: Context, mut info: DeviceInfo, options: &DeviceOptions) -> Result<Self> {
+    /// Opens device `index` of those that [`VulkanBackend`](crate::VulkanBackend) lists. In an
+    /// [`Engine`](halite_kernels::Engine) it is a device to which a program can add memory and kernels of its
+    /// own.
+    ///
+    /// # Errors
+    /// When there is no such device, or its driver refuses.
+    pub fn new(index: usize, options: &DeviceOptions) -> Result<Self> {
+        VulkanBackend::new().driver(index, options)
+    }
+
+    fn with(context: Context, mut info: DeviceInfo, options: &DeviceOptions) -> Result<Self> {
         if let Some(profile) = &options.profile {
             profile.apply(&mut info);
         }
@@ -93,7 +104,7 @@ impl VulkanDriver {
         let mut info = info::describe(&host, physical, 0);
         info.subgroup_size_control = false;
         let context = Context::adopt(host, physical, device, queue, family, &info.selector);
-        Self::new(context, info, options)
+        Self::with(context, info, options)
     }
 
     /// A buffer of the program's own as memory; it is not destroyed with it.
