@@ -7,6 +7,7 @@ use super::lanes::{Kind, LETTERS, Lanes};
 use super::literals::{f32_literal, i32_literal};
 use super::module::Writer;
 use super::places::expression_name;
+use super::types::is_aggregate;
 use super::{Dialect, WriteError};
 
 /// Code that has a value.
@@ -64,9 +65,11 @@ impl Writer<'_> {
     /// The value of `ty` in which all is zero.
     pub fn zero(&mut self, ty: Handle<Type>, place: &str) -> Result<Code, WriteError> {
         let braces = self.zero_braces(ty, place)?;
-        let aggregate =
-            matches!(self.module.types[ty].inner, TypeInner::Array { .. } | TypeInner::Struct { .. });
-        Ok(if aggregate { self.aggregate(ty, &braces, place)? } else { Code::primary(braces) })
+        Ok(if is_aggregate(&self.module.types[ty].inner) {
+            self.aggregate(ty, &braces, place)?
+        } else {
+            Code::primary(braces)
+        })
     }
 
     /// `{...}` as a value of type `ty`.
@@ -115,11 +118,7 @@ impl Writer<'_> {
         let module = self.module;
         let braces = self.constant_braces(handle, &module.global_expressions, place)?;
         Ok(match constant_type(module, handle) {
-            Some(ty)
-                if matches!(module.types[ty].inner, TypeInner::Array { .. } | TypeInner::Struct { .. }) =>
-            {
-                self.aggregate(ty, &braces, place)?
-            }
+            Some(ty) if is_aggregate(&module.types[ty].inner) => self.aggregate(ty, &braces, place)?,
             _ => Code::compound(braces),
         })
     }
@@ -216,17 +215,16 @@ impl Writer<'_> {
     fn constant(&mut self, handle: Handle<Constant>, place: &str) -> Result<Code, WriteError> {
         let module = self.module;
         let constant = &module.constants[handle];
-        if let Some(name) = self.constants.get(&handle) {
-            return Ok(Code::primary(name.clone()));
+        if self.declared_constants.contains(&handle) {
+            return Ok(Code::primary(self.constants[&handle].clone()));
         }
         let value = self.constant_braces(constant.init, &module.global_expressions, place)?;
-        match module.types[constant.ty].inner {
-            TypeInner::Array { .. } | TypeInner::Struct { .. } => {
+        match self.constants.get(&handle).cloned() {
+            Some(name) => {
                 let ty = self.type_name(constant.ty, place)?;
-                let name = self.names.unique(constant.name.as_deref(), "constant_");
                 let qualifier = self.dialect.pick("__constant", "static __constant__ const");
                 self.constants_text += &format!("{qualifier} {ty} {name} = {value};\n");
-                self.constants.insert(handle, name.clone());
+                self.declared_constants.insert(handle);
                 Ok(Code::primary(name))
             }
             _ if value.starts_with('-') => Ok(Code::compound(value)),

@@ -265,6 +265,7 @@ fn native_name(fun: MathFunction) -> Option<(&'static str, &'static str)> {
         MathFunction::Log => ("log", "logf"),
         MathFunction::Log2 => ("log2", "log2f"),
         MathFunction::Pow => ("pow", "powf"),
+        MathFunction::Ldexp => ("ldexp", "ldexpf"),
         MathFunction::Fma => ("fma", "fmaf"),
         MathFunction::Sqrt => ("sqrt", "sqrtf"),
         MathFunction::InverseSqrt => ("rsqrt", "rsqrtf"),

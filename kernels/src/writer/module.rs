@@ -1,6 +1,6 @@
 //! The whole source: what the entry point needs, its signature, and the functions that it calls.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
 
 use naga::valid::{FunctionInfo, ModuleInfo};
@@ -12,7 +12,7 @@ use naga::{
 use super::function::{FunctionWriter, Role};
 use super::helpers::Helpers;
 use super::names::Names;
-use super::types::{Types, is_runtime_array};
+use super::types::{Types, is_aggregate, is_runtime_array};
 use super::{Dialect, WriteError, kernel_name};
 
 /// Writes the kernel that `entry_point` of `module` becomes, with all that it needs.
@@ -50,7 +50,10 @@ pub(super) struct Writer<'a> {
     pub helpers: Helpers,
     pub globals: HashMap<Handle<GlobalVariable>, String>,
     pub functions: HashMap<Handle<Function>, String>,
+    /// The names of constants that are arrays or structures, declared or not.
     pub constants: HashMap<Handle<Constant>, String>,
+    /// Those that are declared.
+    pub declared_constants: HashSet<Handle<Constant>>,
     pub constants_text: String,
     kernel: String,
 }
@@ -68,6 +71,7 @@ impl<'a> Writer<'a> {
             globals: HashMap::new(),
             functions: HashMap::new(),
             constants: HashMap::new(),
+            declared_constants: HashSet::new(),
             constants_text: String::new(),
             kernel,
         }
@@ -110,10 +114,29 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Names all that is seen from more than one function, so that no function gives such a name to a
+    /// variable of its own: C would find that one instead.
     fn name_globals(&mut self) {
-        for (handle, global) in self.module.global_variables.iter() {
+        let module = self.module;
+        for (handle, global) in module.global_variables.iter() {
             let name = self.names.unique(global.name.as_deref(), "global_");
             self.globals.insert(handle, name);
+        }
+        for (handle, ty) in module.types.iter() {
+            if let TypeInner::Struct { .. } = ty.inner {
+                let name = self.names.unique(ty.name.as_deref(), "Struct");
+                self.types.structs.insert(handle, name);
+            }
+        }
+        for (handle, constant) in module.constants.iter() {
+            if is_aggregate(&module.types[constant.ty].inner) {
+                let name = self.names.unique(constant.name.as_deref(), "constant_");
+                self.constants.insert(handle, name);
+            }
+        }
+        for (handle, function) in module.functions.iter() {
+            let name = self.names.unique(function.name.as_deref(), "function");
+            self.functions.insert(handle, name);
         }
     }
 
@@ -137,8 +160,6 @@ impl<'a> Writer<'a> {
         // naga orders functions so that each comes after those that it calls.
         for handle in reached {
             let function = &module.functions[handle];
-            let name = self.names.unique(function.name.as_deref(), "function");
-            self.functions.insert(handle, name);
             text += &self.function(handle, function, &info[handle], info)?;
         }
         text += &self.entry(entry, entry_info, info)?;

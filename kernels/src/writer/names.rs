@@ -14,9 +14,17 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// A name of the writer's own, which begins with `wgsl_`, and so is no one else's.
+    pub fn internal(&mut self, wanted: String) -> String {
+        self.count(wanted)
+    }
+
     /// A name like `wanted` that no one has yet; `default` stands in for a name that is missing.
     pub fn unique(&mut self, wanted: Option<&str>, default: &str) -> String {
-        let base = safe(wanted.unwrap_or(default), default);
+        self.count(safe(wanted.unwrap_or(default), default))
+    }
+
+    fn count(&mut self, base: String) -> String {
         let mut name = base.clone();
         let mut count = 1;
         while !self.used.insert(name.clone()) {
@@ -87,6 +95,13 @@ const PREFIXES: &[&str] = &[
     "async_work_group_",
     "work_group_",
     "sub_group_",
+    "read_image",
+    "write_image",
+    "image1d_",
+    "image2d_",
+    "image3d_",
+    "intel_",
+    "cl_",
     "CLK_",
     "CL_",
     "FP_",
@@ -130,9 +145,9 @@ const WORDS: &[&str] = &[
     "kernel", "global", "local", "constant", "generic", "uniform", "pipe", "read_only", "write_only",
     "read_write", "event_t", "sampler_t", "queue_t", "ndrange_t", "clk_event_t", "reserve_id_t",
     "complex", "imaginary", "vec_step", "barrier", "mem_fence", "read_mem_fence", "write_mem_fence",
-    "prefetch", "wait_group_events", "shuffle", "shuffle2", "select", "bitselect", "upsample",
+    "prefetch", "wait_group_events", "shuffle", "shuffle2", "select", "bitselect", "upsample", "ctz",
     "mul_hi", "mad_hi", "mad_sat", "mul24", "mad24", "hadd", "rhadd", "add_sat", "sub_sat", "abs_diff",
-    "rotate", "popcount", "clz", "any", "all", "enable", "disable", "image1d_t", "image2d_t", "image3d_t",
+    "rotate", "popcount", "clz", "any", "all", "enable", "disable", 
     // functions of both
     "abs", "fabs", "fabsf", "min", "max", "fmin", "fmax", "fminf", "fmaxf", "clamp", "mix", "step",
     "smoothstep", "sign", "dot", "cross", "length", "distance", "normalize", "fast_length",
@@ -143,7 +158,7 @@ const WORDS: &[&str] = &[
     "rintf", "round", "roundf", "fract", "modf", "modff", "frexp", "frexpf", "ldexp", "ldexpf", "logb",
     "ilogb", "nextafter", "exp", "expf", "exp2", "exp2f", "exp10", "expm1", "log", "logf", "log2", "log2f",
     "log10", "log1p", "pow", "powf", "pown", "powr", "rootn", "sqrt", "sqrtf", "rsqrt", "rsqrtf", "cbrt",
-    "hypot", "erf", "erfc", "tgamma", "lgamma", "fma", "fmaf", "mad", "fdim", "fmod", "fmodf",
+    "hypot", "erf", "erfc", "tgamma", "lgamma", "lgamma_r", "fma", "fmaf", "mad", "fdim", "fmod", "fmodf",
     "remainder", "remquo", "copysign", "copysignf", "maxmag", "minmag", "nan", "radians", "degrees",
     "j0", "j1", "jn", "y0", "y1", "yn", "isequal", "isnotequal", "isgreater", "isless", "isordered",
     "isunordered", "islessequal", "isgreaterequal", "islessgreater",

@@ -20,6 +20,8 @@ pub(super) struct Types {
     pub text: String,
     names: HashMap<Handle<Type>, String>,
     members: HashMap<Handle<Type>, Vec<Member>>,
+    /// The names of the structures, declared or not.
+    pub structs: HashMap<Handle<Type>, String>,
     /// Types in storage or uniform memory, whose layout the host shares.
     pub shared: HashSet<Handle<Type>>,
 }
@@ -55,6 +57,11 @@ fn kind(scalar: Scalar) -> Result<Kind, &'static str> {
         (ScalarKind::Float, _) => Err("f64"),
         (ScalarKind::AbstractInt | ScalarKind::AbstractFloat, _) => Err("abstract number"),
     }
+}
+
+/// Whether a value of this type is put together from others by braces.
+pub(super) fn is_aggregate(inner: &TypeInner) -> bool {
+    matches!(inner, TypeInner::Array { .. } | TypeInner::Struct { .. })
 }
 
 /// Whether a value of this type is an array whose length only the host knows.
@@ -111,7 +118,7 @@ impl Writer<'_> {
             layout::element_layout(self.module, ty, base, stride)?;
         }
         let element = self.type_name(base, place)?;
-        let name = self.names.unique(Some(&format!("array_{element}_{count}")), "array");
+        let name = self.names.internal(format!("wgsl_array_{element}_{count}"));
         let _ = writeln!(self.types.text, "typedef struct {{ {element} data[{count}]; }} {name};\n");
         Ok(name)
     }
@@ -141,7 +148,7 @@ impl Writer<'_> {
             declared.push(Member { name, ty: Some(member.ty) });
         }
         pad(padding.as_ref().map_or(0, |padding| padding.end), &mut names, &mut lines, &mut declared);
-        let name = self.names.unique(wgsl_name, "Struct");
+        let name = self.types.structs[&ty].clone();
         let _ = writeln!(self.types.text, "typedef struct {{\n{lines}}} {name};\n");
         self.types.members.insert(ty, declared);
         Ok(name)

@@ -1,0 +1,38 @@
+//! A device to run the programs on.
+
+use crate::table::Program;
+use halite_hal::{Buffer, Device, DeviceOptions, Result, StreamId};
+use halite_kernels::{Driver, Engine};
+
+/// The device that `open` opens, or `None` and a line that says why it is left out.
+pub fn open<D: Driver>(open: fn(usize, &DeviceOptions) -> Result<D>, kind: &str) -> Option<Engine<D>> {
+    let options = DeviceOptions::default();
+    match open(0, &options).and_then(|driver| Engine::new(driver, &options)) {
+        Ok(engine) => {
+            println!("{kind}:0 is {:?}", engine.info().name);
+            Some(engine)
+        }
+        Err(e) => {
+            println!("skipped: {kind}:0 can't be opened: {e}");
+            None
+        }
+    }
+}
+
+/// What the program leaves in its output.
+pub fn run<D: Driver>(engine: &Engine<D>, program: &Program) -> Result<Vec<u32>> {
+    let stream = StreamId::default();
+    let upload = |words: &[u32]| -> Result<(Buffer, u64)> {
+        let bytes = 4 * words.len() as u64;
+        let buffer = engine.allocate(bytes, 0)?;
+        let data: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        engine.upload(stream, &buffer, 0, &data)?;
+        Ok((buffer, bytes))
+    };
+    let (x, x_bytes) = upload(&program.input)?;
+    let (y, y_bytes) = upload(&program.output)?;
+    let compiled = engine.compile(&program.kernel())?;
+    let bindings = [(&x, 0, x_bytes), (&y, 0, y_bytes)];
+    engine.dispatch(&compiled, program.params(), &bindings, [program.workgroups, 1, 1])?;
+    engine.download(stream, &y, 0, y_bytes)?.wait_as()
+}

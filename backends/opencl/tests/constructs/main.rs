@@ -1,0 +1,37 @@
+//! The writer of OpenCL C and CUDA C, construct by construct: what the OpenCL device makes of each small program
+//! is what the Vulkan device makes of it. The programs are in the text files of this folder.
+
+mod cuda;
+mod device;
+mod table;
+
+use halite_opencl::OpenClDriver;
+use halite_vulkan::VulkanDriver;
+
+#[test]
+fn opencl_does_what_vulkan_does() {
+    let Some(opencl) = device::open(OpenClDriver::new, "opencl") else { return };
+    let vulkan = device::open(VulkanDriver::new, "vulkan");
+    let wanted = std::env::var("HALITE_CONSTRUCT").unwrap_or_default();
+    let mut failures = Vec::new();
+    for program in table::programs().iter().filter(|program| program.title.contains(&wanted)) {
+        println!("{}", program.title);
+        let result = match device::run(&opencl, program) {
+            Ok(result) => result,
+            Err(e) => {
+                failures.push(format!("{}: {e}", program.title));
+                continue;
+            }
+        };
+        // Without Vulkan the programs still have to compile and run, under a checker for instance.
+        let Some(vulkan) = &vulkan else { continue };
+        let expected = device::run(vulkan, program).unwrap_or_else(|e| panic!("{}: {e}", program.title));
+        let different = program.differences(&result, &expected);
+        let more = different.len().saturating_sub(6);
+        failures.extend(different.into_iter().take(6).map(|line| format!("{}: {line}", program.title)));
+        if more > 0 {
+            failures.push(format!("{}: {more} more", program.title));
+        }
+    }
+    assert!(failures.is_empty(), "OpenCL's result and Vulkan's differ:\n{}", failures.join("\n"));
+}
