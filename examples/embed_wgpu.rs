@@ -2,14 +2,14 @@
 //!
 //! `cargo run --release --example embed_wgpu`
 
-use halite::hal::{DType, Device, DeviceOptions, Op, StreamId, TensorRef};
+use halite::hal::{DType, Device, DeviceOptions, Op, StreamId, TensorRef, UnaryFn};
 use halite::kernels::Kernel;
 use halite::wgpu::{WgpuDevice, WgpuDriver, wgpu};
 use wgpu::BufferUsages;
 
 type Error = Box<dyn std::error::Error>;
 
-/// A kernel of the host's own: `x[i] = x[i] * x[i] + params.c`.
+/// A kernel of the host's own: `x[i] = x[i] * x[i] + params.c * x[i]`.
 const SQUARE: &str = "
 struct Params { n: u32, c: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -17,7 +17,7 @@ struct Params { n: u32, c: f32 }
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x < params.n { x[id.x] = x[id.x] * x[id.x] + params.c; }
+    if id.x < params.n { x[id.x] = x[id.x] * x[id.x] + params.c * x[id.x]; }
 }";
 
 fn main() -> Result<(), Error> {
@@ -48,7 +48,7 @@ fn main() -> Result<(), Error> {
     // An op of Halite's, then the host's kernel.
     let stream = StreamId(0);
     let view = TensorRef::new(&x, DType::F32, &[n as usize]);
-    engine.submit(stream, &[Op::binary(halite::hal::BinaryFn::Add, view.clone(), view.clone(), view)])?;
+    engine.submit(stream, &[Op::unary(UnaryFn::Neg, view.clone(), view)])?;
     let kernel = Kernel {
         name: "square".into(),
         wgsl: SQUARE.into(),
@@ -58,14 +58,14 @@ fn main() -> Result<(), Error> {
         subgroup: None,
     };
     let program = engine.compile(&kernel)?;
-    let params = [n as u32, 0.5f32.to_bits()];
+    let params = [n as u32, 1f32.to_bits()];
     engine.dispatch(&program, &params, &[(&x, 0, 4 * n)], [(n as u32).div_ceil(64), 1, 1])?;
 
     let found: Vec<f32> = engine.download(stream, &x, 0, 4 * n)?.wait_as()?;
-    for (i, (&y, x)) in found.iter().zip(values).enumerate() {
-        assert_eq!(y, (2.0 * x) * (2.0 * x) + 0.5, "element {i}");
+    for (x, &y) in values.iter().zip(&found) {
+        assert_eq!(y, x * x - x);
     }
-    println!("{n} values, each doubled by Halite and squared by the host's kernel: {:?}, …", &found[..4]);
+    println!("x² - x of {n} values: {:?}, …", &found[..6]);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod backend;
 mod context;
 mod driver;
 mod info;
+mod instance;
 mod memory;
 mod prepared;
 mod program;

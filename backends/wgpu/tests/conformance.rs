@@ -53,7 +53,7 @@ fn some_cases_of_every_op_conform() {
     }
 }
 
-/// Where no driver is there: this test program again, told to find none.
+/// Where no driver, or no loader, is there: this test program again, told to find none.
 #[test]
 fn without_drivers_there_are_notes_and_no_devices() {
     const MARK: &str = "HALITE_WGPU_TEST_WITHOUT_DRIVERS";
@@ -62,19 +62,27 @@ fn without_drivers_there_are_notes_and_no_devices() {
         assert_eq!(backend.devices(), []);
         let notes = backend.notes().join("\n");
         assert!(notes.contains("libvulkan1") && notes.contains("mesa-vulkan-drivers"), "{notes}");
+        assert!(backend.open(0, &DeviceOptions::default()).is_err());
         return;
     }
     if !cfg!(target_os = "linux") {
         println!("skipped: other systems always have a driver");
         return;
     }
-    let ran = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "without_drivers_there_are_notes_and_no_devices"])
-        .env(MARK, "1")
-        .env("VK_DRIVER_FILES", "/nonexistent.json")
-        .env("VK_ICD_FILENAMES", "/nonexistent.json")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    // Found before the system's, and no library.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("libvulkan.so.1"), "").unwrap();
+    let none = folder.path().join("none.json");
+    for (name, value) in [("VK_DRIVER_FILES", &*none), ("LD_LIBRARY_PATH", folder.path())] {
+        let ran = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "without_drivers_there_are_notes_and_no_devices"])
+            .env(MARK, "1")
+            .env(name, value)
+            // What older loaders call it.
+            .env("VK_ICD_FILENAMES", &none)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{name}: {said}");
+    }
 }
