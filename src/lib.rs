@@ -18,12 +18,12 @@ pub use halite_models as models;
 
 #[cfg(feature = "cpu")]
 pub use halite_cpu as cpu;
-#[cfg(any(feature = "opencl", feature = "vulkan"))]
-pub use halite_kernels as kernels;
 #[cfg(feature = "opencl")]
 pub use halite_opencl as opencl;
 #[cfg(feature = "vulkan")]
 pub use halite_vulkan as vulkan;
+#[cfg(feature = "wgpu")]
+pub use halite_wgpu as wgpu;
 
 /// The backends that this build of Halite has.
 pub fn registry() -> hal::Registry {
@@ -35,6 +35,8 @@ pub fn registry() -> hal::Registry {
     registry.register(opencl::OpenClBackend);
     #[cfg(feature = "vulkan")]
     registry.register(vulkan::VulkanBackend::new());
+    #[cfg(feature = "wgpu")]
+    registry.register(wgpu::WgpuBackend::new());
     registry
 }
 

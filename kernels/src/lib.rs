@@ -3,6 +3,7 @@
 mod cache;
 mod driver;
 mod engine;
+mod identity;
 mod lowering;
 mod program;
 mod set;
@@ -14,6 +15,7 @@ pub mod writer;
 pub use cache::Cache;
 pub use driver::{Command, Dispatch, Driver, Region, Ticket, Traits};
 pub use engine::{Engine, HostKernel};
+pub use identity::{uuid, vendor};
 pub use lowering::{Launch, LaunchBuilder, Lowering};
 pub use program::{ENTRY, Kernel, Parsed, TranslateError};
 pub use set::{KernelSet, Variant};

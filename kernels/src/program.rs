@@ -144,6 +144,14 @@ impl Parsed {
         members.iter().all(is_word).then_some(members.len())
     }
 
+    /// Whether a storage binding is declared to be read only.
+    pub fn reads_only(&self, binding: u32) -> bool {
+        let read = naga::StorageAccess::LOAD;
+        let here = |g: &naga::GlobalVariable| g.binding.is_some_and(|b| (b.group, b.binding) == (0, binding));
+        let space = self.module.global_variables.iter().find(|(_, g)| here(g)).map(|(_, g)| g.space);
+        space == Some(naga::AddressSpace::Storage { access: read })
+    }
+
     /// SPIR-V 1.3, as Vulkan 1.1 takes it. Without bounds checks, loop bounding and zero-initialised
     /// workgroup memory: the kernels are proven not to need them, and they cost much.
     pub fn spirv(&self) -> Result<Vec<u32>, TranslateError> {
@@ -231,6 +239,15 @@ mod tests {
             let e = Kernel::from_wgsl("k", wgsl.replacen(from, to, 1)).unwrap_err().to_string();
             assert!(e.contains("kernel k") && e.contains(why), "{e}");
         }
+    }
+
+    #[test]
+    fn what_is_only_read_is_known() {
+        let wgsl = "@group(0) @binding(1) var<storage, read> x: array<f32>;
+            @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+            @compute @workgroup_size(1) fn main() { y[0] = x[0]; }";
+        let parsed = kernel(wgsl).parse().unwrap();
+        assert_eq!([1, 2, 3].map(|b| parsed.reads_only(b)), [true, false, false]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::context::Host;
 use ash::{ext, khr, vk};
 use halite_hal::{DeviceInfo, DeviceKind};
+use halite_kernels::{uuid, vendor};
 use std::ffi::CStr;
 
 /// Bindings are addressed with 32 bits.
@@ -37,28 +38,6 @@ pub(crate) fn free_bytes(host: &Host, physical: vk::PhysicalDevice) -> Option<u6
     let free = |i: usize| budget.heap_budget[i].saturating_sub(budget.heap_usage[i]);
     let own = |&i: &usize| heaps.memory_heaps[i].flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL);
     (0..heaps.memory_heap_count as usize).filter(own).map(free).max()
-}
-
-/// Well-known makers by PCI number.
-fn vendor(id: u32) -> String {
-    match id {
-        0x1002 => "AMD".into(),
-        0x10de => "NVIDIA".into(),
-        0x8086 => "Intel".into(),
-        0x13b5 => "Arm".into(),
-        0x5143 => "Qualcomm".into(),
-        0x106b => "Apple".into(),
-        0x1010 => "Imagination".into(),
-        0x1ed5 => "Moore Threads".into(),
-        0x1ae0 => "Google".into(),
-        0x10005 => "Mesa".into(),
-        other => format!("{other:#06x}"),
-    }
-}
-
-fn uuid(bytes: &[u8; 16]) -> Option<String> {
-    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    (bytes != &[0; 16]).then(|| [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
 }
 
 /// Describes a device as number `index`.
