@@ -46,6 +46,26 @@ impl VulkanBackend {
     fn host(&self) -> &Result<Arc<Host>, String> {
         self.host.get_or_init(|| self.load(false))
     }
+
+    /// Opens device `index` as an engine, for programs with kernels of their own or a choice of variants.
+    ///
+    /// # Errors
+    /// When there is no such device, or its driver refuses.
+    pub fn open_engine(&self, index: usize, options: &DeviceOptions) -> Result<VulkanDevice> {
+        let selector = format!("vulkan:{index}");
+        let failed = |message: String| Error::backend(&selector, message);
+        let validation = options.validation
+            || std::env::var_os("HALITE_VALIDATE").is_some_and(|v| !v.is_empty() && v != "0");
+        let host = match validation {
+            true => self.load(true).map_err(failed)?,
+            false => self.host().clone().map_err(failed)?,
+        };
+        let devices = host.physical_devices();
+        let gone = || failed(format!("there are {} devices", devices.len()));
+        let physical = *devices.get(index).ok_or_else(gone)?;
+        let driver = VulkanDriver::open(host, physical, index, options)?;
+        VulkanDevice::new(driver, options)
+    }
 }
 
 impl Backend for VulkanBackend {
@@ -59,19 +79,7 @@ impl Backend for VulkanBackend {
     }
 
     fn open(&self, index: usize, options: &DeviceOptions) -> Result<Arc<dyn Device>> {
-        let selector = format!("vulkan:{index}");
-        let failed = |message: String| Error::backend(&selector, message);
-        let validation = options.validation
-            || std::env::var_os("HALITE_VALIDATE").is_some_and(|v| !v.is_empty() && v != "0");
-        let host = match validation {
-            true => self.load(true).map_err(failed)?,
-            false => self.host().clone().map_err(failed)?,
-        };
-        let devices = host.physical_devices();
-        let gone = || failed(format!("there are {} devices", devices.len()));
-        let physical = *devices.get(index).ok_or_else(gone)?;
-        let driver = VulkanDriver::open(host, physical, index, options)?;
-        Ok(Arc::new(VulkanDevice::new(driver, options)?))
+        Ok(Arc::new(self.open_engine(index, options)?))
     }
 
     fn notes(&self) -> Vec<String> {
