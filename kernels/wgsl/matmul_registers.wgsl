@@ -78,15 +78,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         ea += a_step();
         eb += b_step();
     }
-{% for i in range(tm) %}
-    if i0 + {{ i }}u < p.end {
-{% for x in range(tn // 4) %}
-{% if x == 0 %}
-        finish(p, i0 + {{ i }}u, j0, c{{ i }}_0);
-{% else %}
-        if j0 + {{ 4 * x }}u < params.n { finish(p, i0 + {{ i }}u, j0 + {{ 4 * x }}u, c{{ i }}_{{ x }}); }
-{% endif %}
-{% endfor %}
+    // A loop: written out, these stores would be most of the kernel.
+    var sums = array<vec4<f32>, {{ tm * tn // 4 }}>({% for i in range(tm) %}{% for x in range(tn // 4) %}c{{ i }}_{{ x }}, {% endfor %}{% endfor %});
+    for (var s = 0u; s < {{ tm * tn // 4 }}u; s++) {
+        let i = i0 + s / {{ tn // 4 }}u;
+        let j = j0 + s % {{ tn // 4 }}u * 4u;
+        if i < p.end && j < params.n { finish(p, i, j, sums[s]); }
     }
-{% endfor %}
 }

@@ -4,11 +4,14 @@
 //! the sum is spread over the experts. Offsets of experts are read on the device, so the grid has room for
 //! any; see `wgsl/common/product.wgsl`.
 
+mod kernel;
 mod problem;
 mod registers;
+mod rows;
+mod shared;
 
 use crate::{KernelSet, Lowering, Variant};
-use halite_hal::{DeviceInfo, Op, OpDesc, OpKind, Result};
+use halite_hal::{DeviceInfo, DeviceKind, Op, OpDesc, Result};
 use problem::Problem;
 
 /// See the module.
@@ -17,18 +20,17 @@ pub(crate) struct Matmul;
 
 impl KernelSet for Matmul {
     fn variants(&self, desc: &OpDesc, info: &DeviceInfo) -> Vec<Variant> {
-        match desc.kind {
-            OpKind::Matmul { .. } | OpKind::GroupedMatmul { .. } | OpKind::GroupedMatmulWeight { .. } => {
-                registers::TILES.iter().filter(|t| t.fits(info)).map(|t| Variant::named(t.name)).collect()
-            }
-            _ => Vec::new(),
-        }
+        let Some(p) = Problem::of(desc) else { return Vec::new() };
+        let software = matches!(info.kind, DeviceKind::Software | DeviceKind::Cpu);
+        let mut kernels: Vec<_> = kernel::all().filter(|k| k.runs_on(info) && k.suits(&p)).collect();
+        kernels.sort_by_key(|k| k.cost(&p, software));
+        kernels.into_iter().map(|k| Variant::named(k.name)).collect()
     }
 
     fn lower(&self, op: &Op, variant: &Variant, to: &mut Lowering<'_>) -> Result<()> {
         let Some(problem) = Problem::new(op) else { return Err(to.unsupported(&op.desc(), "no kernel")) };
-        match registers::TILES.iter().find(|t| variant.0 == t.name) {
-            Some(tile) => problem.into_words(to, |p, to| tile.lower(p, to)),
+        match kernel::all().find(|k| variant.0 == k.name) {
+            Some(kernel) => problem.into_words(to, |p, to| kernel.lower(p, to)),
             None => Err(to.unsupported(&op.desc(), format!("no variant {variant}"))),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::sets::elementwise::copy;
 use crate::{Access, LaunchBuilder, Lowering};
-use halite_hal::{Op, OpKind, Result, TensorRef};
+use halite_hal::{Layout, Op, OpDesc, OpKind, Result, TensorRef};
 
 /// What is spread over the experts.
 #[derive(Clone, Debug)]
@@ -71,22 +71,33 @@ fn batch(t: &TensorRef) -> TensorRef {
 impl Problem {
     /// Of an op; `None` if it is no product.
     pub fn new(op: &Op) -> Option<Problem> {
+        use OpKind::{GroupedMatmul, GroupedMatmulWeight, Matmul};
+        if !matches!(op.kind, Matmul { .. } | GroupedMatmul { .. } | GroupedMatmulWeight { .. }) {
+            return None;
+        }
         let (i, c) = (&op.inputs, batch(&op.outputs[0]));
         let (a, b) = (batch(&i[0]), batch(&i[1]));
         Some(match op.kind {
-            OpKind::Matmul { accumulate, bias } => {
+            Matmul { accumulate, bias } => {
                 let bias = bias.then(|| i[2].clone().with_layout(&[1, c.shape[2]], &[0, i[2].strides[0]]));
                 Problem { a, b, c, bias, accumulate, experts: Experts::None }
             }
-            OpKind::GroupedMatmul { accumulate, .. } => {
+            GroupedMatmul { accumulate, .. } => {
                 Problem { a, b, c, bias: i.get(3).cloned(), accumulate, experts: Experts::Rows(i[2].clone()) }
             }
-            OpKind::GroupedMatmulWeight { accumulate } => {
+            GroupedMatmulWeight { accumulate } => {
                 let (a, experts) = (a.transpose(1, 2), Experts::Sum(i[2].clone()));
                 Problem { a, b, c, bias: None, accumulate, experts }
             }
             _ => return None,
         })
+    }
+
+    /// Of an op without its memory.
+    pub fn of(desc: &OpDesc) -> Option<Problem> {
+        let slot = |l: &Layout| TensorRef::slot(0, l.dtype, &l.shape).with_layout(&l.shape, &l.strides);
+        let all = |layouts: &[Layout]| layouts.iter().map(slot).collect();
+        Problem::new(&Op::new(desc.kind.clone(), all(&desc.inputs), all(&desc.outputs)))
     }
 
     pub fn m(&self) -> usize {
@@ -100,6 +111,35 @@ impl Problem {
     /// The length of the sum; for [`Experts::Sum`] that of all experts.
     pub fn k(&self) -> usize {
         self.a.shape[2]
+    }
+
+    /// How many products there are.
+    pub fn batch(&self) -> usize {
+        match self.experts {
+            Experts::Rows(_) => self.b.shape[0],
+            _ => self.c.shape[0],
+        }
+    }
+
+    /// Rows of a product; of an expert, if all have the same number.
+    pub fn mean_rows(&self) -> usize {
+        match self.experts {
+            Experts::Rows(_) => self.m().div_ceil(self.batch().max(1)),
+            _ => self.m(),
+        }
+    }
+
+    /// The length of a sum; of an expert, if all have the same.
+    pub fn mean_sum(&self) -> usize {
+        match self.experts {
+            Experts::Sum(_) => self.k().div_ceil(self.batch().max(1)),
+            _ => self.k(),
+        }
+    }
+
+    /// Whether all sums begin at 0 and are of one length.
+    pub fn sums_alike(&self) -> bool {
+        !matches!(self.experts, Experts::Sum(_))
     }
 
     pub fn a_by(&self) -> By {
@@ -135,8 +175,7 @@ impl Problem {
     pub fn bind<'l, 'a>(
         &self,
         launch: LaunchBuilder<'l, 'a>,
-        rows: usize,
-        columns: usize,
+        [rows, columns]: [usize; 2],
     ) -> (LaunchBuilder<'l, 'a>, usize) {
         // The last axis is the contiguous one.
         let a = if self.a_by() == By::Mn { self.a.clone().transpose(1, 2) } else { self.a.clone() };

@@ -1,0 +1,94 @@
+//! The kernels that do products, in their variants.
+
+use super::problem::{By, Problem};
+use super::{registers, rows, shared};
+use crate::Lowering;
+use halite_hal::{DeviceInfo, Result};
+
+/// A size of a kernel. Names give the workgroup's tile and the invocation's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kernel {
+    pub name: &'static str,
+    pub family: Family,
+    /// Rows and columns of an invocation.
+    pub own: [usize; 2],
+    /// Invocations of a workgroup along rows and columns; of [`Family::Rows`] along the sum and columns.
+    pub group: [usize; 2],
+    /// How fast full tiles are, in thousandths of the fastest kernel: on software drivers, as measured, and on
+    /// others, as expected.
+    pub speed: [usize; 2],
+}
+
+/// What sort of kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Family {
+    /// `matmul_registers.wgsl`.
+    Registers,
+    /// `matmul_shared.wgsl`.
+    Shared,
+    /// `matmul_rows.wgsl`.
+    Rows,
+}
+
+/// Every kernel.
+pub(super) fn all() -> impl Iterator<Item = &'static Kernel> {
+    registers::KERNELS.iter().chain(shared::KERNELS).chain(rows::KERNELS)
+}
+
+impl Kernel {
+    /// Rows and columns of a workgroup.
+    pub fn tile(&self) -> [usize; 2] {
+        let rows = if self.family == Family::Rows { 1 } else { self.group[0] };
+        [self.own[0] * rows, self.own[1] * self.group[1]]
+    }
+
+    /// Whether a device can run it.
+    pub fn runs_on(&self, info: &DeviceInfo) -> bool {
+        let (waits, bytes) = match self.family {
+            Family::Registers => (false, 0),
+            Family::Shared => (true, shared::bytes(self)),
+            Family::Rows => (self.group[0] > 1, rows::bytes(self)),
+        };
+        self.group[0] * self.group[1] <= info.max_workgroup_size as usize
+            && bytes <= info.local_memory_bytes as usize
+            && (info.barriers || !waits)
+    }
+
+    /// Whether it is meant for such a product.
+    pub fn suits(&self, p: &Problem) -> bool {
+        match self.family {
+            Family::Registers | Family::Shared => true,
+            // The fewest rows that hold them all, and neighbours in memory side by side.
+            Family::Rows => {
+                let rows = p.mean_rows();
+                let fewest = rows::SIZES.iter().find(|&&n| rows <= n);
+                let along_n = self.group[1] > 1;
+                p.sums_alike()
+                    && fewest == Some(&self.own[0])
+                    && (self.group[0] == 1 || along_n == (p.b_by() == By::Mn))
+            }
+        }
+    }
+
+    /// A guess at the time of a call, in multiply-adds of the fastest kernel.
+    pub fn cost(&self, p: &Problem, software: bool) -> usize {
+        // Compiling is shared by this many calls, and takes as long as so many multiply-adds for each element
+        // of an invocation: about 5 ms on software drivers.
+        const CALLS: usize = 1000;
+        let compile = 100_000_000 * self.own[0] * self.own[1] / CALLS;
+        let [rows, columns] = self.tile();
+        let groups = p.batch() * p.mean_rows().div_ceil(rows) * p.n().div_ceil(columns);
+        // Workgroups that keep all of a device busy.
+        let busy = groups.max(if software { 4 } else { 64 });
+        let work = busy.saturating_mul(rows * columns).saturating_mul(p.mean_sum().max(1));
+        compile + work.saturating_mul(1000) / self.speed[usize::from(!software)]
+    }
+
+    pub fn lower(&self, p: &Problem, to: &mut Lowering<'_>) -> Result<()> {
+        match self.family {
+            Family::Registers => registers::lower(self, p, to),
+            Family::Shared => shared::lower(self, p, to),
+            Family::Rows => rows::lower(self, p, to),
+        }
+    }
+}
