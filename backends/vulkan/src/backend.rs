@@ -46,6 +46,26 @@ impl VulkanBackend {
     fn host(&self) -> &Result<Arc<Host>, String> {
         self.host.get_or_init(|| self.load(false))
     }
+
+    pub(crate) fn driver(&self, index: usize, options: &DeviceOptions) -> Result<VulkanDriver> {
+        let selector = format!("vulkan:{index}");
+        let validation = options.validation
+            || std::env::var_os("HALITE_VALIDATE").is_some_and(|v| !v.is_empty() && v != "0");
+        let host = match validation {
+            true => self.load(true),
+            false => self.host().clone(),
+        };
+        let none = |reason: String, n: usize| {
+            let available = (0..n).map(|i| format!("vulkan:{i}")).collect();
+            Error::NoDevice { selector: selector.clone(), reason, available }
+        };
+        let host = host.map_err(|message| none(message, 0))?;
+        let devices = host.physical_devices();
+        let n = devices.len();
+        let gone = || none(format!("there are {n} devices of kind vulkan"), n);
+        let physical = *devices.get(index).ok_or_else(gone)?;
+        VulkanDriver::open(host, physical, index, options)
+    }
 }
 
 impl Backend for VulkanBackend {
@@ -59,19 +79,7 @@ impl Backend for VulkanBackend {
     }
 
     fn open(&self, index: usize, options: &DeviceOptions) -> Result<Arc<dyn Device>> {
-        let selector = format!("vulkan:{index}");
-        let failed = |message: String| Error::backend(&selector, message);
-        let validation = options.validation
-            || std::env::var_os("HALITE_VALIDATE").is_some_and(|v| !v.is_empty() && v != "0");
-        let host = match validation {
-            true => self.load(true).map_err(failed)?,
-            false => self.host().clone().map_err(failed)?,
-        };
-        let devices = host.physical_devices();
-        let gone = || failed(format!("there are {} devices", devices.len()));
-        let physical = *devices.get(index).ok_or_else(gone)?;
-        let driver = VulkanDriver::open(host, physical, index, options)?;
-        Ok(Arc::new(VulkanDevice::new(driver, options)?))
+        Ok(Arc::new(VulkanDevice::new(self.driver(index, options)?, options)?))
     }
 
     fn notes(&self) -> Vec<String> {
