@@ -132,6 +132,8 @@ macro_rules! common {
 
 /// What templates can include.
 const COMMON: &[(&str, &str)] = common![
+    "attention_ends.wgsl",
+    "attention_tiles.wgsl",
     "chunks.wgsl",
     "fours.wgsl",
     "math.wgsl",

@@ -1,15 +1,24 @@
 //! Attention's gradient, without atomics: one kernel goes by query rows for `dq`, one by key rows for `dk` and
 //! `dv`.
 
-use super::{Target, WIDTH, apart, each, sequences};
-use crate::{Access, Lowering, Variant, template};
+use super::{Target, WIDTH, apart, each, on_processor, sequences};
+use crate::{Access, LaunchBuilder, Lowering, Template, Variant, template};
 use halite_hal::{Attention, DType, DeviceInfo, Op, OpDesc, Result};
 
-pub(super) fn variants(_desc: &OpDesc, _info: &DeviceInfo) -> Vec<Variant> {
-    vec![Variant::named("rows")]
+/// Tiles of 32 query rows and 32 key rows in a workgroup's shared memory.
+const BLOCKED: &str = "blocked-32x32";
+
+pub(super) fn variants(_desc: &OpDesc, info: &DeviceInfo) -> Vec<Variant> {
+    let blocked = info.barriers && info.max_workgroup_size >= 64 && info.local_memory_bytes >= 14 << 10;
+    match (blocked, on_processor(info)) {
+        (false, _) => vec![Variant::named("rows")],
+        (true, true) => vec![Variant::named("rows"), Variant::named(BLOCKED)],
+        (true, false) => vec![Variant::named(BLOCKED), Variant::named("rows")],
+    }
 }
 
-pub(super) fn lower(op: &Op, a: Attention, _variant: &Variant, to: &mut Lowering<'_>) -> Result<()> {
+pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<'_>) -> Result<()> {
+    let blocked = variant.0 == BLOCKED;
     let [grad, q, k, v, o, lse, seqs] = [0, 1, 2, 3, 4, 5, 6].map(|i| &op.inputs[i]);
     let [tokens, heads, d] = [0, 1, 2].map(|axis| q.shape[axis]);
     let [kv, kv_heads, dv] = [0, 1, 2].map(|axis| v.shape[axis]);
@@ -30,9 +39,14 @@ pub(super) fn lower(op: &Op, a: Attention, _variant: &Variant, to: &mut Lowering
         .param("dv", dv);
     each(launch, tokens * heads, group)?;
 
-    let parts = d.div_ceil(WIDTH);
+    let share = heads / kv_heads;
+    let rows: [Template; 2] = [template!("attention_dq_rows.wgsl"), template!("attention_dkv_rows.wgsl")];
+    let tiles: [Template; 2] =
+        [template!("attention_dq_blocked.wgsl"), template!("attention_dkv_blocked.wgsl")];
+    let [by_queries, by_keys] = if blocked { tiles } else { rows };
+
     let launch = to
-        .launch(template!("attention_dq_rows.wgsl"))
+        .launch(by_queries)
         .input("q", q)
         .input("k", k)
         .input("v", v)
@@ -40,34 +54,56 @@ pub(super) fn lower(op: &Op, a: Attention, _variant: &Variant, to: &mut Lowering
         .input("row", &row);
     let launch = sequences(launch, a, [q, k, seqs])
         .output("dq", &dq.written)
-        .literal("width", WIDTH as u32)
-        .param("parts", parts)
-        .param("heads", heads)
-        .param("share", heads / kv_heads)
+        .param("share", share)
         .param("d", d)
         .param("dv", dv);
-    each(launch, tokens * heads * parts, group)?;
+    if blocked {
+        let columns = d.min(128).div_ceil(32);
+        tiled(launch.param("kv_heads", kv_heads), (tokens * share).div_ceil(32), kv_heads, d, columns)?;
+    } else {
+        let parts = d.div_ceil(WIDTH);
+        let launch = launch.literal("width", WIDTH as u32).param("parts", parts).param("heads", heads);
+        each(launch, tokens * heads * parts, group)?;
+    }
 
-    let parts = d.max(dv).div_ceil(WIDTH);
-    let launch = to
-        .launch(template!("attention_dkv_rows.wgsl"))
-        .input("q", q)
-        .input("k", k)
-        .input("v", v)
-        .input("grad", grad)
-        .input("row", &row);
+    let launch =
+        to.launch(by_keys).input("q", q).input("k", k).input("v", v).input("grad", grad).input("row", &row);
     let launch = sequences(launch, a, [q, k, seqs])
         .output("dk", &dk.written)
         .output("dv", &dv_grad.written)
-        .literal("width", WIDTH as u32)
-        .param("parts", parts)
         .param("kv_heads", kv_heads)
-        .param("share", heads / kv_heads)
+        .param("share", share)
         .param("d", d)
         .param("dv", dv);
-    each(launch, kv * kv_heads * parts, group)?;
+    if blocked {
+        let width = d.max(dv);
+        tiled(launch, kv.div_ceil(32), kv_heads, width, width.min(64).div_ceil(32))?;
+    } else {
+        let parts = d.max(dv).div_ceil(WIDTH);
+        each(launch.literal("width", WIDTH as u32).param("parts", parts), kv * kv_heads * parts, group)?;
+    }
 
     dq.finish(to)?;
     dk.finish(to)?;
     dv_grad.finish(to)
+}
+
+/// A launch with a workgroup for each tile, kv head and part of `width` columns, 32 times `columns` each.
+fn tiled(
+    launch: LaunchBuilder<'_, '_>,
+    tiles: usize,
+    kv_heads: usize,
+    width: usize,
+    columns: usize,
+) -> Result<()> {
+    let columns = columns.max(1);
+    let parts = width.div_ceil(32 * columns);
+    let groups = tiles * kv_heads * parts;
+    launch
+        .literal("columns", columns as u32)
+        .param("parts", parts)
+        .param("tiles", tiles)
+        .param("groups", groups)
+        .workgroup([64, 1, 1])
+        .linear(groups)
 }

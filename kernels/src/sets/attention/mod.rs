@@ -6,10 +6,13 @@
 mod backward;
 mod forward;
 mod rope;
+mod split;
 
 use crate::sets::elementwise::copy;
 use crate::{Access, KernelSet, LaunchBuilder, Lowering, Variant};
-use halite_hal::{Attention as Attributes, DType, DeviceInfo, Op, OpDesc, OpKind, Result, TensorRef};
+use halite_hal::{
+    Attention as Attributes, DType, DeviceInfo, DeviceKind, Op, OpDesc, OpKind, Result, TensorRef,
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -68,6 +71,11 @@ fn each<'l, 'a>(launch: LaunchBuilder<'l, 'a>, items: usize, group: u32) -> Resu
 /// Invocations of a workgroup that don't work together.
 fn apart(info: &DeviceInfo) -> u32 {
     info.max_workgroup_size.min(64)
+}
+
+/// Whether a processor does the work: it has no fast shared memory, and barriers cost it much.
+fn on_processor(info: &DeviceInfo) -> bool {
+    !info.barriers || matches!(info.kind, DeviceKind::Cpu | DeviceKind::Software)
 }
 
 /// The parameters of `sequences.wgsl`, and the operand.
