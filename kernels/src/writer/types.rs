@@ -207,6 +207,7 @@ impl Writer<'_> {
                 self.dialect.pick("__global ", "")
             }
             AddressSpace::Storage { .. } => self.dialect.pick("__global const ", "const "),
+            AddressSpace::Uniform => "const ",
             _ => "",
         }
     }
