@@ -5,7 +5,8 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
 /// Parses and validates WGSL with all that naga knows allowed.
 fn parse(wgsl: &str) -> (naga::Module, ModuleInfo) {
-    let options = naga::front::wgsl::Options { capabilities: Capabilities::all(), ..Default::default() };
+    let mut options = naga::front::wgsl::Options::new();
+    options.capabilities = Capabilities::all();
     let parsed = naga::front::wgsl::Frontend::new_with_options(options).parse(wgsl);
     let module = parsed.unwrap_or_else(|e| panic!("{}", e.emit_to_string(wgsl)));
     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
@@ -24,7 +25,7 @@ fn error(declarations: &str, body: &str, dialect: Dialect) -> String {
     );
     let (module, info) = parse(&wgsl);
     match writer::write(&module, &info, "main", dialect) {
-        Ok(source) => panic!("{body} was written:\n{source}"),
+        Ok(source) => panic!("{declarations} {body} was written:\n{source}"),
         Err(e) => e.to_string(),
     }
 }
@@ -36,9 +37,8 @@ const BOTH: &[(&str, &str, &str)] = &[
     ("enable f16;", "let a = f16(i); y[i] = u32(a);", "f16"),
     ("enable f16;", "var a: vec2<f16>; y[i] = u32(a.x);", "f16"),
     ("enable f16;", "y[i] = u32(2.5h * f16(i));", "f16"),
-    ("", "let a = i64(i); y[i] = u32(a);", "8 bytes"),
+    ("", "let a = i64(i); y[i] = u32(a);", "i64"),
     ("", "var a: u64; y[i] = u32(a);", "u64"),
-    ("", "y[i] = u32(i64(7) + i64(i));", "64-bit integer"),
     ("", "var a: mat2x2<f32>; y[i] = u32(a[0].x);", "matrix"),
     ("", "y[i] = u32((mat2x2(1.0, 2.0, 3.0, f32(i)) * vec2(1.0, 2.0)).x);", "matrix"),
     ("", "y[i] = u32(determinant(mat2x2(1.0, 2.0, 3.0, f32(i))));", "matri"),
@@ -75,18 +75,12 @@ const BOTH: &[(&str, &str, &str)] = &[
     (
         "struct S { n: u32, list: array<u32> } @group(0) @binding(2) var<storage> s: S;",
         "y[i] = s.list[i];",
-        "runtime-sized arrays",
+        "`array<u32>` can't be written in C: it has no fixed size",
     ),
     (
         "struct S { a: vec3<f32>, b: f32 } @group(0) @binding(2) var<storage> s: S;",
         "y[i] = u32(s.b);",
         "`S.b` can't be written in C: its offset is 12",
-    ),
-    (
-        "struct S { @size(24) a: vec2<f32>, @align(16) b: u32 }
-        @group(0) @binding(2) var<storage> s: array<S>;",
-        "y[i] = s[i].b;",
-        "can't be written in C",
     ),
     (
         "@group(0) @binding(0) var<uniform> a: vec4<u32>; @group(0) @binding(2) var<uniform> b: vec4<u32>;",
@@ -102,7 +96,6 @@ const BOTH: &[(&str, &str, &str)] = &[
         "float atomics",
     ),
     ("", "y[i] = u32(quadBroadcast(i, 0u));", "quad"),
-    ("fn f(p: ptr<workgroup, u32>) { *p = 1u; } var<workgroup> a: vec2<u32>;", "f(&a.x);", "component"),
 ];
 
 #[test]

@@ -1,27 +1,18 @@
 //! Conversions from one scalar kind to another, and bit casts.
 
-use naga::ScalarKind;
+use naga::{Scalar, ScalarKind};
 
 use super::expressions::{Code, Value};
 use super::function::FunctionWriter;
 use super::lanes::Kind;
-use super::{Dialect, WriteError};
+use super::{Dialect, WriteError, types};
 
 impl FunctionWriter<'_, '_> {
     /// `value` as `kind`: bits as they are, or converted to a scalar of `width` bytes.
     pub fn convert(&mut self, value: Value, kind: ScalarKind, width: Option<u8>) -> Result<Code, WriteError> {
-        let to = match (kind, width) {
-            (ScalarKind::Bool, _) => Kind::Bool,
-            (ScalarKind::Sint, None | Some(4)) => Kind::I32,
-            (ScalarKind::Uint, None | Some(4)) => Kind::U32,
-            (ScalarKind::Float, None | Some(4)) => Kind::F32,
-            (ScalarKind::Float, Some(2)) => {
-                return Err(self.unsupported("scalars of this type", "f16"));
-            }
-            (kind, width) => {
-                let name = format!("{kind:?} of {} bytes", width.unwrap_or(4));
-                return Err(self.unsupported("scalars of this type", name));
-            }
+        let to = match types::kind(Scalar { kind, width: width.unwrap_or(4) }) {
+            Ok(to) => to,
+            Err(name) => return Err(self.unsupported("scalars of this type", name)),
         };
         if width.is_none() {
             return Ok(self.reinterpret(value, to).code);

@@ -144,9 +144,6 @@ impl<'w, 'a> FunctionWriter<'w, 'a> {
         global: &GlobalVariable,
     ) -> Result<String, WriteError> {
         let name = self.writer.globals[&handle].clone();
-        if global.space == AddressSpace::Uniform {
-            return Ok(format!("const {} {name}", self.writer.type_name(global.ty, &self.place)?));
-        }
         let pointer = self.writer.pointer_type(global.ty, global.space, &self.place)?;
         Ok(format!("{pointer}{name}"))
     }
@@ -154,7 +151,8 @@ impl<'w, 'a> FunctionWriter<'w, 'a> {
     /// The argument with which to pass a module variable on.
     pub fn global_argument(&self, handle: Handle<GlobalVariable>, global: &GlobalVariable) -> String {
         let name = &self.writer.globals[&handle];
-        let is_variable = matches!(global.space, AddressSpace::WorkGroup | AddressSpace::Private);
+        let is_variable =
+            matches!(global.space, AddressSpace::WorkGroup | AddressSpace::Private | AddressSpace::Uniform);
         match self.role {
             Role::Kernel { .. } if is_variable => format!("&{name}"),
             _ => name.clone(),

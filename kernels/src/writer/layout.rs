@@ -91,7 +91,13 @@ pub(super) fn padding(module: &Module, ty: Handle<Type>) -> Result<Padding, Writ
 }
 
 fn type_name(module: &Module, ty: Handle<Type>) -> String {
-    module.types[ty].name.clone().unwrap_or_else(|| format!("{:?}", module.types[ty].inner))
+    let Type { ref name, ref inner } = module.types[ty];
+    match (name, inner, inner_lanes(inner)) {
+        (Some(name), ..) => name.clone(),
+        (None, TypeInner::Array { base, .. }, _) => format!("array<{}>", type_name(module, *base)),
+        (None, _, Some(Ok(lanes))) => lanes.id(),
+        (None, inner, _) => format!("{inner:?}"),
+    }
 }
 
 fn layout_error(what: String, why: String) -> WriteError {

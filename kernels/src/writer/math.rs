@@ -30,6 +30,11 @@ impl FunctionWriter<'_, '_> {
         }
         match fun {
             MathFunction::Abs if kind == Kind::U32 => Ok(first.code.clone()),
+            MathFunction::Abs if self.dialect == Dialect::OpenClC => {
+                // OpenCL C's has an unsigned result, so that none overflows.
+                let lanes = first.lanes.with_kind(Kind::U32);
+                Ok(self.reinterpret(Value { code: call("abs", args), lanes }, kind).code)
+            }
             MathFunction::Abs => {
                 Ok(self
                     .helper("abs", args, kind, &|p| format!("{0} < 0 ? (int)(0u - (uint){0}) : {0}", p[0])))

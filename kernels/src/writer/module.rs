@@ -299,7 +299,7 @@ struct Parameters {
     first_lines: Vec<String>,
 }
 
-/// Whether a global variable is passed from function to function: as a pointer, or a uniform by value.
+/// Whether a global variable is passed from function to function: as a pointer.
 pub(super) fn is_passed(global: &GlobalVariable) -> bool {
     matches!(
         global.space,

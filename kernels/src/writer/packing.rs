@@ -26,7 +26,7 @@ impl FunctionWriter<'_, '_> {
     ) -> Result<Code, WriteError> {
         use MathFunction as Fun;
         let format = |bits: usize, signed: bool, one: Option<u32>| Format { bits, signed, one };
-        let result = self.lanes_of(handle)?;
+        let result = self.lanes_of(handle).map_err(|_| self.no_function(fun))?;
         let (name, body) = match fun {
             Fun::Pack2x16float => {
                 let half = self.f32_to_f16();

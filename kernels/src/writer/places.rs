@@ -39,10 +39,7 @@ impl<'a> FunctionWriter<'_, 'a> {
                 let name = self.writer.globals[&handle].clone();
                 let is_pointer = match self.role {
                     Role::Kernel { .. } => is_pointer_in_kernel(self.module, global),
-                    Role::Function => {
-                        global.space != AddressSpace::Uniform
-                            && !is_runtime_array(&self.module.types[global.ty].inner)
-                    }
+                    Role::Function => !is_runtime_array(&self.module.types[global.ty].inner),
                 };
                 Ok(if is_pointer { format!("(*{name})") } else { name })
             }

@@ -43,7 +43,8 @@ pub(super) fn inner_lanes(inner: &TypeInner) -> Option<Result<Lanes, &'static st
     Some(kind(scalar).map(|kind| Lanes { kind, size }))
 }
 
-fn kind(scalar: Scalar) -> Result<Kind, &'static str> {
+/// What a scalar type is here, and the name of one that the writer doesn't know as the error.
+pub(super) fn kind(scalar: Scalar) -> Result<Kind, &'static str> {
     match (scalar.kind, scalar.width) {
         (ScalarKind::Bool, _) => Ok(Kind::Bool),
         (ScalarKind::Sint, 4) => Ok(Kind::I32),
@@ -206,6 +207,7 @@ impl Writer<'_> {
                 self.dialect.pick("__global ", "")
             }
             AddressSpace::Storage { .. } => self.dialect.pick("__global const ", "const "),
+            AddressSpace::Uniform => "const ",
             _ => "",
         }
     }
