@@ -67,7 +67,9 @@ fn without_drivers_the_program_starts_and_says_what_it_looked_for() {
     for loader in ["libvulkan.so", "libvulkan.so.1", "libOpenCL.so", "libOpenCL.so.1"] {
         place.write(loader, "");
     }
-    let no_libraries = |c: &mut Command| drop(c.env("LD_LIBRARY_PATH", place.path("")));
+    let no_libraries = |c: &mut Command| {
+        c.env("LD_LIBRARY_PATH", place.path(""));
+    };
     let no_drivers = |c: &mut Command| {
         for name in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "OCL_ICD_VENDORS"] {
             c.env(name, place.path("none"));
