@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::parity::{check_grads, check_logits, check_training, tensors};
+use common::parity::{TRAIN, check_grads, check_logits, check_training};
 use common::{Place, data};
 use halite::models::weights::{TensorMeta, TensorSource, Weights, save_tensors};
 use serde_json::json;
