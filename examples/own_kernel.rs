@@ -38,7 +38,7 @@ fn main() -> Result<(), Error> {
         Err(e) => return Err(e),
     }
     if !found {
-        println!("scripts/drivers.sh installs drivers that run on the processor");
+        println!("mesa-vulkan-drivers and pocl-opencl-icd (Debian, Ubuntu) offer the processor");
     }
     Ok(())
 }

@@ -128,7 +128,7 @@ pub(crate) fn describe(host: &Host, physical: vk::PhysicalDevice, index: usize) 
     info.subgroup_size_control = has_control
         && sizes.subgroup_size_control == vk::TRUE
         && control.required_subgroup_size_stages.contains(vk::ShaderStageFlags::COMPUTE);
-    info.subgroup_sizes = usable.then(|| match info.subgroup_size_control {
+    info.subgroup_sizes = usable.then_some(match info.subgroup_size_control {
         true => (control.min_subgroup_size, control.max_subgroup_size),
         false => (subgroup.subgroup_size, subgroup.subgroup_size),
     });
