@@ -40,7 +40,7 @@ impl WgpuMemory {
                 format!("the imported buffer has {} bytes; a multiple of 16 is needed", buffer.size());
             return Err(Error::backend(&context.selector, message));
         }
-        context.checked("importing a buffer", 0, || {
+        context.checked("importing a buffer, which must be of this device", 0, || {
             let layout = crate::program::layout(&context.device, &[(1, crate::program::STORAGE)]);
             let entry = wgpu::BindGroupEntry { binding: 1, resource: buffer.as_entire_binding() };
             let desc = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &[entry] };

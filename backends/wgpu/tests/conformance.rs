@@ -1,7 +1,7 @@
 //! wgpu devices against the reference. The whole suite is `halite verify --device wgpu`; here every device
 //! runs all that isn't an op, and some cases of every op.
 
-use halite_hal::conformance::{Options, Report, run};
+use halite_hal::conformance::{OpReport, Options, Report, run, run_with};
 use halite_hal::{Backend, Device, DeviceOptions};
 use halite_wgpu::WgpuBackend;
 use std::process::Command;
@@ -49,7 +49,9 @@ fn some_cases_of_every_op_conform() {
     for device in devices() {
         let mut options = Options::default();
         options.slice = Some((0, 25));
-        passed(&run(&*device, &options));
+        let show =
+            |op: &OpReport| println!("{} {}: {} of {}", device.info().name, op.op, op.passed, op.cases);
+        passed(&run_with(&*device, &options, show));
     }
 }
 

@@ -314,7 +314,7 @@ fn imports_from_another_device_of_the_instance_are_refused() {
         let (a, b) = (open(), open());
         let memory = a.allocate(64).unwrap();
         let e = b.import_buffer(memory.raw()).unwrap_err().to_string();
-        assert!(e.contains("importing a buffer") && e.contains("device"), "{e}");
+        assert!(e.contains("must be of this device"), "{e}");
     }
 }
 
@@ -346,10 +346,10 @@ fn compiled_kernels_are_kept_where_there_is_a_folder() {
 fn work_is_timed() {
     for d in all() {
         let program = Arc::new(d.compile(&scale()).unwrap());
-        let [x, y] = [0, 0].map(|_| Arc::new(d.allocate(1 << 20).unwrap()));
-        d.upload(&x, 0, &vec![1; 1 << 20]).unwrap();
-        let one = dispatch(&program, 2, region(&x, 0, 1 << 20), region(&y, 0, 1 << 20));
-        let copy = Command::Copy { from: region(&y, 0, 1 << 20), to: region(&x, 0, 1 << 20) };
+        let [x, y] = [0, 0].map(|_| Arc::new(d.allocate(1 << 18).unwrap()));
+        d.upload(&x, 0, &vec![1; 1 << 18]).unwrap();
+        let one = dispatch(&program, 2, region(&x, 0, 1 << 18), region(&y, 0, 1 << 18));
+        let copy = Command::Copy { from: region(&y, 0, 1 << 18), to: region(&x, 0, 1 << 18) };
         let times = d.time(&[one, Command::Barrier, copy]).unwrap();
         let [one, barrier, copy] = times[..] else { panic!("{times:?}") };
         assert!(one > 0.0 && copy > 0.0 && barrier == 0.0, "{times:?}");
