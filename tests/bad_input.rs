@@ -140,7 +140,12 @@ fn options_that_are_impossible() {
         place.fails(&format!("train --out run {options}"), words);
         assert!(place.lines("run") == 0 && !place.path("run/latest").exists(), "{options}");
     }
-    for line in ["verify --op nonsense", "verify --device nonsense", "verify --profile nonsense"] {
+    for line in [
+        "verify --op nonsense",
+        "verify --device nonsense",
+        "verify --profile nonsense",
+        "tune --op nonsense",
+    ] {
         place.fails(line, &["nonsense"]);
     }
     place.fails("tokenizer train --data text.txt --vocab-size 10 --out t.json", &["10", "257"]);

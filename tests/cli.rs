@@ -13,6 +13,7 @@ fn every_command_has_help() {
     let commands = [
         "devices",
         "verify",
+        "tune",
         "tokenizer",
         "tokenizer train",
         "train",
@@ -194,4 +195,15 @@ fn the_demo_trains_and_compares_devices() {
     let before = place.files("run");
     place.fails("demo --steps 1 --data text.txt --out run", &["run", "--out"]);
     assert!(place.files("run") == before);
+}
+
+#[test]
+fn a_device_without_variants_has_nothing_to_tune() {
+    let place = Place::new();
+    let ran = place.ok("tune --device cpu --quick --op matmul");
+    assert!(ran.stdout.starts_with("cpu:0: ") && ran.stdout.contains("no variants"), "{}", ran.stdout);
+    let json = place.ok("tune --device cpu --quick --op matmul --json").json();
+    let device = &json["devices"][0];
+    assert_eq!((device["selector"].as_str(), device["file"].as_str()), (Some("cpu:0"), None));
+    assert_eq!(device["found"].as_array().map(Vec::len), Some(0));
 }

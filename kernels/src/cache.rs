@@ -46,12 +46,12 @@ impl Cache {
     pub fn put(&self, key: &[&[u8]], content: &[u8]) {
         let key = digest(key);
         let Some(path) = self.path(&key) else { return };
-        tracing::debug!(entry = %path.display(), "cache");
-        if let Err(e) = write(&path, &key, content) {
-            tracing::warn!(
+        match write(&path, &key, content) {
+            Ok(()) => tracing::debug!("stored {}", path.display()),
+            Err(e) => tracing::warn!(
                 "{} can't be written, so this program will be compiled again: {e}",
                 path.display()
-            );
+            ),
         }
     }
 

@@ -68,7 +68,8 @@ impl Tune {
         let mut reports = Vec::new();
         for info in registry.find(selector)? {
             let open = || -> halite::hal::Result<Arc<dyn Device>> { registry.open(&info.selector, &options) };
-            let mut tuner = Tuner::new(&open, &dir, Limits::default(), &|| stop.load(Ordering::Relaxed))?;
+            let stopped = || stop.load(Ordering::Relaxed);
+            let mut tuner = Tuner::new(&open, &dir, Limits::default(), &stopped)?;
             let mut found = Vec::new();
             let wanted = |name: &&str| self.op.as_ref().is_none_or(|op| op == name);
             for name in OpKind::NAMES.into_iter().filter(wanted) {

@@ -111,6 +111,8 @@ impl Place {
     fn prepare(&self, mut command: Command) -> Command {
         // What the tests check doesn't hang on what the one who runs them has set.
         command.env_remove("HALITE_LOG").env_remove("RUST_BACKTRACE");
+        // Compiled programs are shared by all tests, and found again by the next run.
+        command.env("HALITE_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
         command.current_dir(self.0.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
