@@ -113,9 +113,7 @@ fn run(args: &[String]) -> Result<(), Failure> {
     let index = index.parse()?;
     match kind {
         "opencl" => all(Engine::new(OpenClDriver::new(index, &options)?, &options)?, p, samples, variants),
-        "vulkan" => {
-            all(Engine::new(VulkanDriver::new(index, &options)?, &options)?, p, samples, variants)
-        }
+        "vulkan" => all(Engine::new(VulkanDriver::new(index, &options)?, &options)?, p, samples, variants),
         other => Err(format!("device {other:?}: want opencl:N or vulkan:N").into()),
     }
 }

@@ -19,7 +19,7 @@ mod run;
 pub mod skew;
 pub mod statistics;
 
-pub use conformance::Conformance;
+pub use conformance::{Conformance, Part};
 pub use error::{Error, Result};
 pub use roofline::Roofline;
 pub use row::{Clock, Line, Replay, Row, Speed, Subject, Timing};

@@ -4,14 +4,11 @@ use crate::measure::{self, Plan, Times};
 use crate::row::nanoseconds;
 use crate::statistics::Summary;
 use crate::{Clock, Conformance, Host, Replay, Result, Row, Run, Speed, Subject, Timing, run};
-use halite_hal::{DType, OpKind, StreamId, philox};
+use halite_hal::{DType, StreamId, philox};
 use halite_models::data::Batch;
 use halite_models::inference::{Decoder, Want};
 use halite_models::model::Model;
 use halite_models::training::{OptimizerOptions, Trainer};
-
-/// Every so manieth conformance case of each op is run beside a model's benchmark.
-const ONE_IN: usize = 64;
 
 /// What to run; a size of 0 leaves a test out.
 #[derive(Clone, Debug)]
@@ -93,7 +90,7 @@ pub fn run(
     } else {
         Plan { sample_time: std::time::Duration::ZERO, ..Plan::thorough(options.samples) }
     };
-    let conformance = options.conformance.then(|| Conformance::check(device, OpKind::NAMES, ONE_IN));
+    let conformance = options.conformance.then(|| Conformance::of_all(device));
     let mut rows = Vec::new();
     for test in options.tests() {
         let mut row = Row {

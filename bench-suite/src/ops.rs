@@ -6,9 +6,6 @@ use crate::{Conformance, Error, Host, Result, Roofline, Row, Run, Speed, Subject
 use halite_hal::{DType, Device, OpKind, Support};
 use std::collections::BTreeMap;
 
-/// Every so manieth conformance case of an op is run beside its benchmark.
-const ONE_IN: usize = 16;
-
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -59,7 +56,7 @@ pub fn run(
     for case in cases {
         let mut row = row(device, case, &plan, &roofline)?;
         if options.conformance {
-            let check = || Conformance::check(device, [case.name()], ONE_IN);
+            let check = || Conformance::of_op(device, case.name());
             row.conformance = Some(*checked.entry(case.name()).or_insert_with(check));
         }
         rows.push(row);

@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::output::{self, say};
 use clap::Subcommand;
 use halite::hal::{Device, DeviceKind};
-use halite_bench::{Clock, Host, Line, Row, Run, Timing};
+use halite_bench::{Clock, Host, Line, Row, Run, Subject, Timing};
 use std::sync::Arc;
 
 /// Measure single ops or a model on any device, and compare two measurements
@@ -131,16 +131,17 @@ fn notes(rows: &[Row]) -> Result<()> {
             lines.push(format!("{what}: {}: {reason}", row.test));
         }
     }
-    // Rows that share a check have the same numbers one after another.
-    let mut checks: Vec<_> =
-        rows.iter().filter_map(|r| r.conformance.map(|c| (r.test.as_str(), c))).collect();
-    checks.dedup_by_key(|(_, c)| *c);
-    for (test, c) in checks {
+    for row in rows {
+        let Some(c) = row.conformance else { continue };
         let unsupported =
             if c.unsupported > 0 { format!(", {} unsupported", c.unsupported) } else { String::new() };
+        let what = match row.subject {
+            Subject::Op { .. } => row.test.as_str(),
+            Subject::Model { .. } => "the device",
+        };
+        let (passed, cases, failed, part) = (c.passed, c.cases, c.failed, c.part.name());
         lines.push(format!(
-            "conformance of {test}: {} of {} cases passed, {} failed{unsupported} (1 in {} of the suite)",
-            c.passed, c.cases, c.failed, c.one_in
+            "conformance of {what}: {passed} of {cases} cases passed, {failed} failed{unsupported} ({part})"
         ));
     }
     lines.dedup();
