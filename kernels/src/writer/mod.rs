@@ -1,6 +1,6 @@
 //! Writes naga's intermediate representation as OpenCL C or CUDA C.
 //!
-//! A portable kernel is WGSL. [`write`] takes it, parsed and validated by naga, and returns the source of one
+//! A portable kernel is WGSL. [`write()`] takes it, parsed and validated by naga, and returns the source of one
 //! kernel. What it doesn't know is a [`WriteError`] that names the construct; it never guesses.
 //!
 //! # The kernel's arguments
