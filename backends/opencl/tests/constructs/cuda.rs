@@ -11,7 +11,7 @@ const STUB: &str = include_str!("cuda_stub.h");
 #[test]
 fn cuda_c_is_c_plus_plus() {
     let mut sources = Vec::new();
-    for program in table::programs() {
+    for program in table::programs().into_iter().chain([table::subgroups()]) {
         let source = program.kernel().parse().and_then(|parsed| parsed.c(Dialect::CudaC));
         let source = source.unwrap_or_else(|e| panic!("{}: {e}", program.title));
         assert!(source.contains("extern \"C\" __global__ void"), "{}:\n{source}", program.title);

@@ -31,4 +31,9 @@ void __syncthreads(); void __syncwarp(); void __threadfence();
 ATOMIC(atomicAdd) ATOMIC(atomicSub) ATOMIC(atomicMin) ATOMIC(atomicMax) ATOMIC(atomicAnd) ATOMIC(atomicOr)
 ATOMIC(atomicXor) ATOMIC(atomicExch)
 int atomicCAS(int *, int, int); unsigned atomicCAS(unsigned *, unsigned, unsigned);
+template <class T> T __shfl_sync(unsigned, T, int);
+template <class T> T __shfl_up_sync(unsigned, T, unsigned);
+template <class T> T __shfl_down_sync(unsigned, T, unsigned);
+template <class T> T __shfl_xor_sync(unsigned, T, int);
+int __all_sync(unsigned, int); int __any_sync(unsigned, int); unsigned __ballot_sync(unsigned, int);
 #define asm(...) ((void)0)

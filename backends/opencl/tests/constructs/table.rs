@@ -62,6 +62,11 @@ pub fn programs() -> Vec<Program> {
         .collect()
 }
 
+/// A program of subgroup operations, which only CUDA C has.
+pub fn subgroups() -> Program {
+    of_text("subgroups", include_str!("subgroups.wgsl"))
+}
+
 /// Titles and texts of a file's sections.
 fn sections(file: &str) -> impl Iterator<Item = (&str, &str)> {
     file.split("\n== ")
@@ -184,7 +189,7 @@ impl Program {
                 Compare::Nothing => true,
                 Compare::Bits => p == q,
                 // A zero's sign isn't WGSL's.
-                Compare::Within(bound) => p == q || (f - g).abs() <= bound * g.abs().max(1.0).min(f32::MAX),
+                Compare::Within(bound) => p == q || (f - g).abs() <= bound * g.abs().clamp(1.0, f32::MAX),
             };
             if !same {
                 found.push(match compare {
