@@ -10,7 +10,7 @@
 use halite_hal::{DType, Device, DeviceOptions, Op, StreamId, TensorRef};
 use halite_kernels::{Driver, Engine};
 use halite_opencl::OpenClDriver;
-use halite_vulkan::VulkanBackend;
+use halite_vulkan::VulkanDriver;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -113,7 +113,7 @@ fn run(args: &[String]) -> Result<(), Failure> {
     let index = index.parse()?;
     match kind {
         "opencl" => all(Engine::new(OpenClDriver::new(index, &options)?, &options)?, p, samples, variants),
-        "vulkan" => all(VulkanBackend::new().open_engine(index, &options)?, p, samples, variants),
+        "vulkan" => all(Engine::new(VulkanDriver::new(index, &options)?, &options)?, p, samples, variants),
         other => Err(format!("device {other:?}: want opencl:N or vulkan:N").into()),
     }
 }

@@ -1,7 +1,7 @@
 //! Finds Vulkan devices and opens them.
 
 use crate::VulkanDevice;
-use crate::context::Host;
+use crate::context::{Host, NO_DRIVER};
 use crate::driver::VulkanDriver;
 use crate::info;
 use ash::Entry;
@@ -9,7 +9,8 @@ use halite_hal::{Backend, Device, DeviceInfo, DeviceOptions, Error, Result};
 use std::sync::{Arc, OnceLock};
 
 /// What makes devices appear.
-const ADVICE: &str = "Debian/Ubuntu: libvulkan1 and the maker's driver, or mesa-vulkan-drivers";
+const ADVICE: &str = "graphics drivers bring it, and Debian and Ubuntu have it as libvulkan1 (with \
+    mesa-vulkan-drivers it offers the processor)";
 
 /// The Vulkan backend. The loader is looked for when devices are first asked for.
 #[derive(Default)]
@@ -39,7 +40,8 @@ impl VulkanBackend {
                 None => Entry::load(),
             }
         };
-        let entry = entry.map_err(|e| format!("{name} was not found ({e}); {ADVICE}"))?;
+        let entry = entry
+            .map_err(|e| format!("{name}, the loader of Vulkan drivers, was not found ({e}); {ADVICE}"))?;
         Host::new(entry, validation).map(Arc::new)
     }
 
@@ -47,24 +49,24 @@ impl VulkanBackend {
         self.host.get_or_init(|| self.load(false))
     }
 
-    /// Opens device `index` as an engine, for programs with kernels of their own or a choice of variants.
-    ///
-    /// # Errors
-    /// When there is no such device, or its driver refuses.
-    pub fn open_engine(&self, index: usize, options: &DeviceOptions) -> Result<VulkanDevice> {
+    pub(crate) fn driver(&self, index: usize, options: &DeviceOptions) -> Result<VulkanDriver> {
         let selector = format!("vulkan:{index}");
-        let failed = |message: String| Error::backend(&selector, message);
         let validation = options.validation
             || std::env::var_os("HALITE_VALIDATE").is_some_and(|v| !v.is_empty() && v != "0");
         let host = match validation {
-            true => self.load(true).map_err(failed)?,
-            false => self.host().clone().map_err(failed)?,
+            true => self.load(true),
+            false => self.host().clone(),
         };
+        let none = |reason: String, n: usize| {
+            let available = (0..n).map(|i| format!("vulkan:{i}")).collect();
+            Error::NoDevice { selector: selector.clone(), reason, available }
+        };
+        let host = host.map_err(|message| none(message, 0))?;
         let devices = host.physical_devices();
-        let gone = || failed(format!("there are {} devices", devices.len()));
+        let n = devices.len();
+        let gone = || none(format!("there are {n} devices of kind vulkan"), n);
         let physical = *devices.get(index).ok_or_else(gone)?;
-        let driver = VulkanDriver::open(host, physical, index, options)?;
-        VulkanDevice::new(driver, options)
+        VulkanDriver::open(host, physical, index, options)
     }
 }
 
@@ -79,14 +81,14 @@ impl Backend for VulkanBackend {
     }
 
     fn open(&self, index: usize, options: &DeviceOptions) -> Result<Arc<dyn Device>> {
-        Ok(Arc::new(self.open_engine(index, options)?))
+        Ok(Arc::new(VulkanDevice::new(self.driver(index, options)?, options)?))
     }
 
     fn notes(&self) -> Vec<String> {
         match self.host() {
             Err(message) => vec![message.clone()],
             Ok(host) if host.physical_devices().is_empty() => {
-                vec![format!("the loader is there, but no driver offers a device of Vulkan 1.1; {ADVICE}")]
+                vec![NO_DRIVER.into()]
             }
             Ok(_) => Vec::new(),
         }

@@ -8,6 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The validation layer's name.
 const VALIDATION: &CStr = c"VK_LAYER_KHRONOS_validation";
 
+/// Why there are no devices where there is a loader.
+pub(crate) const NO_DRIVER: &str = "the Vulkan loader is there, but no driver offers a device of Vulkan 1.1; \
+    drivers are found through the .json files in vulkan/icd.d of the system's data folders, or those that \
+    VK_DRIVER_FILES names; Debian and Ubuntu have the maker's packages, and mesa-vulkan-drivers, which offers \
+    the processor too";
+
 /// What the validation layer said.
 #[derive(Debug, Default)]
 pub(crate) struct Messages(Mutex<Vec<String>>);
@@ -97,8 +103,10 @@ impl Host {
             create = create.push_next(&mut features);
         }
         // SAFETY: the names and structures outlive the call.
-        let instance =
-            unsafe { entry.create_instance(&create, None) }.map_err(|e| failed("vkCreateInstance", e))?;
+        let instance = unsafe { entry.create_instance(&create, None) }.map_err(|e| match e {
+            vk::Result::ERROR_INCOMPATIBLE_DRIVER => NO_DRIVER.into(),
+            e => failed("vkCreateInstance", e),
+        })?;
         let mut host = Host { instance, messenger: None, messages: None, owned: true, entry };
         if validation {
             let messages = Arc::<Messages>::default();

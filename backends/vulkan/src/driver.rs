@@ -1,5 +1,6 @@
 //! The driver: Vulkan behind the trait that the engine uses.
 
+use crate::VulkanBackend;
 use crate::context::{Context, Host};
 use crate::info;
 use crate::memory::{HostMemory, VulkanMemory};
@@ -58,10 +59,20 @@ impl VulkanDriver {
     ) -> Result<Self> {
         let info = info::describe(&host, physical, index);
         let context = Context::new(host, physical, &info.selector)?;
-        Self::new(context, info, options)
+        Self::with(context, info, options)
     }
 
-    fn new(context: Context, mut info: DeviceInfo, options: &DeviceOptions) -> Result<Self> {
+    /// Opens device `index` of those that [`VulkanBackend`](crate::VulkanBackend) lists. In an
+    /// [`Engine`](halite_kernels::Engine) it is a device to which a program can add memory and kernels of its
+    /// own.
+    ///
+    /// # Errors
+    /// When there is no such device, or its driver refuses.
+    pub fn new(index: usize, options: &DeviceOptions) -> Result<Self> {
+        VulkanBackend::new().driver(index, options)
+    }
+
+    fn with(context: Context, mut info: DeviceInfo, options: &DeviceOptions) -> Result<Self> {
         if let Some(profile) = &options.profile {
             profile.apply(&mut info);
         }
@@ -75,11 +86,16 @@ impl VulkanDriver {
     }
 
     /// A driver on a device that the program has already. Nothing of it is destroyed; no feature or extension
-    /// beyond Vulkan 1.1 is used.
+    /// beyond Vulkan 1.1 is used. The queue's order covers the program's own submissions too; what Halite has
+    /// gathered is submitted by a download or [`synchronize`](halite_hal::Device::synchronize).
+    ///
+    /// # Errors
+    /// When the driver refuses.
     ///
     /// # Safety
-    /// The handles are valid, belong together, and outlive the driver and its memory. While the driver is in
-    /// use, no one else uses the queue at the same time.
+    /// The handles are valid, belong together, and outlive the driver, what is made with it, and its
+    /// [`Engine`](halite_kernels::Engine). Instance and device are of Vulkan 1.1 or newer; the queue, of family
+    /// `family`, computes. No one else uses the queue during a call of Halite's.
     pub unsafe fn from_raw(
         entry: ash::Entry,
         instance: ash::Instance,
@@ -90,10 +106,16 @@ impl VulkanDriver {
         options: &DeviceOptions,
     ) -> Result<Self> {
         let host = Arc::new(Host::adopt(entry, instance));
-        let mut info = info::describe(&host, physical, 0);
-        info.subgroup_size_control = false;
+        let index = host.physical_devices().iter().position(|&p| p == physical).unwrap_or(0);
+        let mut info = info::describe(&host, physical, index);
         let context = Context::adopt(host, physical, device, queue, family, &info.selector);
-        Self::new(context, info, options)
+        // What has to be switched on when a device is made.
+        if info.subgroup_size_control {
+            info.subgroup_sizes = None;
+        }
+        (info.subgroup_size_control, info.f16, info.int8_dot) = (false, false, false);
+        info.timestamps = context.timestamp_period > 0.0;
+        Self::with(context, info, options)
     }
 
     /// A buffer of the program's own as memory; it is not destroyed with it.

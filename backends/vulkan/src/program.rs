@@ -91,16 +91,23 @@ impl VulkanProgram {
             .module(module)
             .name(c"main");
         if let Some(wanted) = kernel.subgroup {
-            if context.subgroup_size_control {
+            let known = info.subgroup_sizes.unwrap_or_default();
+            if context.subgroup_size_control
+                && (known.0..=known.1).contains(&wanted)
+                && wanted.is_power_of_two()
+            {
                 size = size.required_subgroup_size(wanted);
                 stage = stage.push_next(&mut size);
             } else if info.subgroup_sizes != Some((wanted, wanted)) {
                 // SAFETY: nothing uses the module.
                 unsafe { device.destroy_shader_module(module, None) };
-                let message = format!(
-                    "kernel {} needs subgroups of {wanted}, the device has {:?} and no choice",
-                    kernel.name, info.subgroup_sizes
-                );
+                let sizes = match info.subgroup_sizes {
+                    Some((low, high)) if context.subgroup_size_control => format!("from {low} to {high}"),
+                    Some((_, high)) => format!("of {high} and no choice"),
+                    None => "none".into(),
+                };
+                let message =
+                    format!("kernel {} needs subgroups of {wanted}, the device has {sizes}", kernel.name);
                 return Err(Error::backend(&context.selector, message));
             }
         }

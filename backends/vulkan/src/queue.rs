@@ -5,7 +5,7 @@ use crate::driver::VulkanDriver;
 use crate::memory::{HostMemory, VulkanMemory};
 use crate::prepared::{self, Resources, VulkanPrepared};
 use ash::{khr, vk};
-use halite_hal::Result;
+use halite_hal::{Error, Result};
 use halite_kernels::{Command, Ticket};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -51,6 +51,9 @@ pub(crate) struct Queue {
     clock: Clock,
     submitted: u64,
     reached: u64,
+    /// The first submission that failed. What it and those after it should have done hasn't happened, so
+    /// every later call reports it.
+    failed: Option<Error>,
     /// Set by tests: the next submission finds the device lost.
     pub lose: bool,
 }
@@ -89,6 +92,7 @@ impl Queue {
             clock,
             submitted: 0,
             reached: 0,
+            failed: None,
             lose: false,
         })
     }
@@ -97,7 +101,12 @@ impl Queue {
         Ticket(self.submitted + u64::from(self.open.is_some()))
     }
 
+    fn well(&self) -> Result<()> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
     fn open(&mut self) -> Result<&mut Open> {
+        self.well()?;
         if self.open.is_none() {
             let context = &self.context;
             let device = &context.device;
@@ -222,12 +231,36 @@ impl Queue {
     pub(crate) fn flush(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
         // SAFETY: the buffer is being recorded.
-        unsafe { self.context.device.end_command_buffer(open.buffer) }
-            .map_err(|e| self.context.error("vkEndCommandBuffer", e))?;
-        self.send(open.buffer, Some(open.buffer), open.work)
+        let ended = unsafe { self.context.device.end_command_buffer(open.buffer) };
+        match ended {
+            Ok(()) => self.send(open.buffer, Some(open.buffer), open.work),
+            Err(e) => {
+                let e = self.context.error("vkEndCommandBuffer", e);
+                self.keep(Err(e))
+            }
+        }
+    }
+
+    /// Remembers what a submission failed with.
+    fn keep<T>(&mut self, result: Result<T>) -> Result<T> {
+        if let Err(e) = &result {
+            self.failed.get_or_insert_with(|| e.clone());
+        }
+        result
     }
 
     fn send(
+        &mut self,
+        buffer: vk::CommandBuffer,
+        reuse: Option<vk::CommandBuffer>,
+        work: Work,
+    ) -> Result<()> {
+        self.well()?;
+        let sent = self.try_send(buffer, reuse, work);
+        self.keep(sent)
+    }
+
+    fn try_send(
         &mut self,
         buffer: vk::CommandBuffer,
         reuse: Option<vk::CommandBuffer>,
@@ -309,6 +342,7 @@ impl Queue {
 
     /// See [`halite_kernels::Driver::wait`].
     pub(crate) fn wait(&mut self, ticket: Ticket, block: bool) -> Result<bool> {
+        self.well()?;
         if ticket.0 > self.submitted {
             self.flush()?;
         }
@@ -328,7 +362,8 @@ impl Queue {
                     None => Ok(()),
                 },
             };
-            result.map_err(|e| context.error("waiting for the device", e))?;
+            let result = result.map_err(|e| context.error("waiting for the device", e));
+            self.keep(result)?;
         }
         if ticket.0 > self.reached {
             self.retire()?;
