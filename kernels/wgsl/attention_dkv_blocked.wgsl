@@ -17,10 +17,10 @@ var<workgroup> queries_: vec2<u32>;
 
 // The rows of queries of a sequence that may see any of 32 keys.
 fn queries_of(seq: vec4<i32>, j: u32) -> vec2<u32> {
-    let from = max(i32(j) - seq.z, 0);
+    let low = max(i32(j) - seq.z, 0);
     let last = min(i32(j) + 31 - seq.z, seq.w - 1);
-    if from > last { return vec2<u32>(0u); }
-    let queries = vec2<u32>(seen_by(seq, from).x, seen_by(seq, last).y) + u32(seq.x);
+    if low > last { return vec2<u32>(0u); }
+    let queries = vec2<u32>(seen_by(seq, low).x, seen_by(seq, last).y) + u32(seq.x);
     return queries * params.share;
 }
 
@@ -50,16 +50,16 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
             var s{{ t }} = vec4<f32>(0.0);
             var dp{{ t }} = vec4<f32>(0.0);
 {% endfor %}
-            for (var from = 0u; from < params.d; from += 32u) {
-                {{ stage("own_", "j", "params.kv", "from", "d", "four_k(r, kv_head, c)") }}
-                {{ stage("other_", "row", "queries.y", "from", "d", "four_q(r / params.share, head + r % params.share, c)") }}
+            for (var base = 0u; base < params.d; base += 32u) {
+                {{ stage("own_", "j", "params.kv", "base", "d", "four_k(r, kv_head, c)") }}
+                {{ stage("other_", "row", "queries.y", "base", "d", "four_q(r / params.share, head + r % params.share, c)") }}
                 workgroupBarrier();
                 {{ products("s") }}
                 workgroupBarrier();
             }
-            for (var from = 0u; from < params.dv; from += 32u) {
-                {{ stage("own_", "j", "params.kv", "from", "dv", "four_v(r, kv_head, c)") }}
-                {{ stage("other_", "row", "queries.y", "from", "dv", "four_grad(r / params.share, head + r % params.share, c)") }}
+            for (var base = 0u; base < params.dv; base += 32u) {
+                {{ stage("own_", "j", "params.kv", "base", "dv", "four_v(r, kv_head, c)") }}
+                {{ stage("other_", "row", "queries.y", "base", "dv", "four_grad(r / params.share, head + r % params.share, c)") }}
                 workgroupBarrier();
                 {{ products("dp") }}
                 workgroupBarrier();

@@ -67,16 +67,16 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         var s{{ t }} = vec4<f32>(0.0);
         var dp{{ t }} = vec4<f32>(0.0);
 {% endfor %}
-        for (var from = 0u; from < params.d; from += 32u) {
-            {{ stage("own_", "row", "rows", "from", "d", "four_q(r / params.share, head + r % params.share, c)") }}
-            {{ stage("other_", "j", "params.kv", "from", "d", "four_k(r, kv_head, c)") }}
+        for (var base = 0u; base < params.d; base += 32u) {
+            {{ stage("own_", "row", "rows", "base", "d", "four_q(r / params.share, head + r % params.share, c)") }}
+            {{ stage("other_", "j", "params.kv", "base", "d", "four_k(r, kv_head, c)") }}
             workgroupBarrier();
             {{ products("s") }}
             workgroupBarrier();
         }
-        for (var from = 0u; from < params.dv; from += 32u) {
-            {{ stage("own_", "row", "rows", "from", "dv", "four_grad(r / params.share, head + r % params.share, c)") }}
-            {{ stage("other_", "j", "params.kv", "from", "dv", "four_v(r, kv_head, c)") }}
+        for (var base = 0u; base < params.dv; base += 32u) {
+            {{ stage("own_", "row", "rows", "base", "dv", "four_grad(r / params.share, head + r % params.share, c)") }}
+            {{ stage("other_", "j", "params.kv", "base", "dv", "four_v(r, kv_head, c)") }}
             workgroupBarrier();
             {{ products("dp") }}
             workgroupBarrier();

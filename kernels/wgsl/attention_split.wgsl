@@ -17,7 +17,8 @@ const ACROSS = {{ lanes }}u;
 var<workgroup> q_: array<vec4<f32>, {{ 4 * fours_d }}>;
 var<workgroup> p_: array<vec4<f32>, {{ workgroup_size }}>;
 var<workgroup> sum_: array<vec4<f32>, {{ 5 * workgroup_size }}>;
-var<workgroup> keys_: vec2<u32>;
+var<workgroup> begin_: u32;
+var<workgroup> end_: u32;
 
 @compute {{ workgroup }}
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
@@ -41,8 +42,13 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     for (var e = lane; e < {{ 4 * fours_d }}u; e += LANES) {
         q_[e] = four_q(token, head + min(e & 3u, heads - 1u), e & 0xfffffffcu);
     }
-    if lane == 0u { keys_ = keys_of_part(token, part); }
-    let keys = workgroupUniformLoad(&keys_);
+    if lane == 0u {
+        let keys = keys_of_part(token, part);
+        begin_ = keys.x;
+        end_ = keys.y;
+    }
+    let begin = workgroupUniformLoad(&begin_);
+    let end = workgroupUniformLoad(&end_);
 
     let turn = lane / ACROSS;
     let column = first + 4u * (lane % ACROSS);
@@ -51,8 +57,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 {% for i in range(4) %}
     var sum{{ i }} = vec4<f32>(0.0);
 {% endfor %}
-    for (var j = keys.x; j < keys.y; j += LANES) {
-        let seen = j + lane < keys.y;
+    for (var j = begin; j < end; j += LANES) {
+        let seen = j + lane < end;
         var s = vec4<f32>(LOW);
         if seen {
             s = vec4<f32>(0.0);
@@ -76,7 +82,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         sum{{ i }} *= decay[{{ i }}];
 {% endfor %}
         if column < params.dv {
-            for (var i = turn; i < min(LANES, keys.y - j); i += LANES / ACROSS) {
+            for (var i = turn; i < min(LANES, end - j); i += LANES / ACROSS) {
                 let p = p_[i];
                 let v = four_v(j + i, kv_head, column);
                 total += p;
@@ -92,12 +98,13 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 {% endfor %}
     sum_[5u * lane + 4u] = total;
     workgroupBarrier();
-    if turn > 0u || column >= params.dv { return; }
-    for (var i = lane + ACROSS; i < LANES; i += ACROSS) { total += sum_[5u * i + 4u]; }
-    for (var h = 0u; h < heads; h++) {
-        var sum = sum_[5u * lane + h];
-        for (var i = lane + ACROSS; i < LANES; i += ACROSS) { sum += sum_[5u * i + h]; }
-        write_four(token, head + h, part, column, sum * share_of(total[h]));
-        if column == 0u { write_end(token, head + h, part, top[h], total[h]); }
+    if turn == 0u && column < params.dv {
+        for (var i = lane + ACROSS; i < LANES; i += ACROSS) { total += sum_[5u * i + 4u]; }
+        for (var h = 0u; h < heads; h++) {
+            var sum = sum_[5u * lane + h];
+            for (var i = lane + ACROSS; i < LANES; i += ACROSS) { sum += sum_[5u * i + h]; }
+            write_four(token, head + h, part, column, sum * share_of(total[h]));
+            if column == 0u { write_end(token, head + h, part, top[h], total[h]); }
+        }
     }
 }
