@@ -3,7 +3,6 @@
 //! `cargo run --release --example embed_wgpu`
 
 use halite::hal::{DType, Device, DeviceOptions, Op, StreamId, TensorRef, UnaryFn};
-use halite::kernels::Kernel;
 use halite::wgpu::{WgpuDevice, WgpuDriver, wgpu};
 use wgpu::BufferUsages;
 
@@ -43,23 +42,17 @@ fn main() -> Result<(), Error> {
     let driver = WgpuDriver::from_device_queue(device, queue, &options)?;
     let memory = driver.import_buffer(&buffer)?;
     let engine = WgpuDevice::new(driver, &options)?;
-    let x = engine.import(memory, 4 * n);
+    // SAFETY: the buffer has that many bytes.
+    let x = unsafe { engine.import(memory, 4 * n) }?;
 
     // An op of Halite's, then the host's kernel.
     let stream = StreamId(0);
     let view = TensorRef::new(&x, DType::F32, &[n as usize]);
     engine.submit(stream, &[Op::unary(UnaryFn::Neg, view.clone(), view)])?;
-    let kernel = Kernel {
-        name: "square".into(),
-        wgsl: SQUARE.into(),
-        bindings: 1,
-        params: 2,
-        workgroup: [64, 1, 1],
-        subgroup: None,
-    };
-    let program = engine.compile(&kernel)?;
+    // SAFETY: it ends, and stays within its binding as long as that has `n` elements.
+    let kernel = unsafe { engine.compile("square", SQUARE) }?;
     let params = [n as u32, 1f32.to_bits()];
-    engine.dispatch(&program, &params, &[(&x, 0, 4 * n)], [(n as u32).div_ceil(64), 1, 1])?;
+    engine.dispatch(&kernel, &params, &[(&x, 0, 4 * n)], [(n as u32).div_ceil(64), 1, 1])?;
 
     let found: Vec<f32> = engine.download(stream, &x, 0, 4 * n)?.wait_as()?;
     for (x, &y) in values.iter().zip(&found) {

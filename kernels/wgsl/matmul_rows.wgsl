@@ -29,28 +29,26 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 {% for i in range(tm) %}{% for x in range(tn // 4) %}
     var c{{ i }}_{{ x }} = vec4<f32>(0.0);
 {% endfor %}{% endfor %}
-    let all = j0 + {{ tn }}u <= params.n;
-    for (var k = p.k0 + lid.y; k < p.k1; k += {{ wk }}u) {
-        let e = k * b_step();
+{% for vectors in [true, false] %}
+    {{ "if j0 + " ~ tn ~ "u <= params.n" if vectors else "else" }} {
+        for (var k = p.k0 + lid.y; k < p.k1; k += {{ wk }}u) {
+            let e = k * b_step();
 {% for x in range(tn // 4) %}
-        var v{{ x }}: vec4<f32>;
+{% if vectors %}
+            let v{{ x }} = ld4_b(b{{ 4 * x }} + e);
+{% else %}
+            let v{{ x }} = vec4<f32>(ld_b(b{{ 4 * x }} + e), ld_b(b{{ 4 * x + 1 }} + e), ld_b(b{{ 4 * x + 2 }} + e), ld_b(b{{ 4 * x + 3 }} + e));
+{% endif %}
 {% endfor %}
-        if all {
+{% for i in range(tm) %}
+            let r{{ i }} = ld_a(a{{ i }} + k * a_step());
 {% for x in range(tn // 4) %}
-            v{{ x }} = ld4_b(b{{ 4 * x }} + e);
+            c{{ i }}_{{ x }} += r{{ i }} * v{{ x }};
 {% endfor %}
-        } else {
-{% for x in range(tn // 4) %}
-            v{{ x }} = vec4<f32>(ld_b(b{{ 4 * x }} + e), ld_b(b{{ 4 * x + 1 }} + e), ld_b(b{{ 4 * x + 2 }} + e), ld_b(b{{ 4 * x + 3 }} + e));
 {% endfor %}
         }
-{% for i in range(tm) %}
-        let r{{ i }} = ld_a(a{{ i }} + k * a_step());
-{% for x in range(tn // 4) %}
-        c{{ i }}_{{ x }} += r{{ i }} * v{{ x }};
-{% endfor %}
-{% endfor %}
     }
+{% endfor %}
 {% else %}
 {% macro four(x, i) %}{% if (a_by if x == "a" else b_by) == "k" %}ld4_{{ x }}({{ x }}{{ i }} + k){% else %}vec4<f32>({% for q in range(4) %}ld_{{ x }}({{ x }}{{ i }} + (k + {{ q }}u) * {{ x }}_step()){{ ", " if q < 3 }}{% endfor %}){% endif %}{% endmacro %}
 {% for i in range(tm) %}{% for j in range(tn) %}

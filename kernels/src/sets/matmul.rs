@@ -40,7 +40,7 @@ impl KernelSet for Matmul {
 mod tests {
     use super::*;
     use crate::sets::tests::translates;
-    use halite_hal::{DType, TensorRef};
+    use halite_hal::{DType, Profile, TensorRef};
 
     fn t(slot: u32, dtype: DType, shape: &[usize]) -> TensorRef {
         TensorRef::slot(slot, dtype, shape)
@@ -59,14 +59,46 @@ mod tests {
         x.with_layout(&shape, &strides)
     }
 
-    /// Every dtype and layout of b with every other operand's.
+    #[test]
+    fn shapes_and_devices_decide_what_comes_first() {
+        let info = |kind, profile: Option<&str>| {
+            let mut info = DeviceInfo::new("test", 0, "test", kind);
+            profile.into_iter().for_each(|p| Profile::named(p).unwrap().apply(&mut info));
+            info
+        };
+        let first = |info: &DeviceInfo, [m, n, k]: [usize; 3], by_k: bool| {
+            let b = t(1, DType::F32, &[k, n]);
+            let b = if by_k { columns(b) } else { b };
+            let op = Op::matmul(t(0, DType::F32, &[m, k]), b, t(2, DType::F32, &[m, n]));
+            Matmul.variants(&op.desc(), info)[0].to_string()
+        };
+        let (large, row) = ([1024; 3], [1, 4096, 4096]);
+        let software = info(DeviceKind::Software, None);
+        assert_eq!(first(&software, [5, 7, 19], false), "registers-4x4-4x4");
+        assert_eq!(first(&software, [512; 3], false), "registers-32x64-8x8");
+        assert_eq!(first(&software, large, true), "registers-128x128-16x16");
+        assert_eq!(first(&software, row, true), "rows-1x64-4");
+        let gpu = info(DeviceKind::DiscreteGpu, None);
+        assert_eq!(first(&gpu, large, false), "shared-128x128x16-8x8");
+        assert_eq!(first(&gpu, row, true), "rows-1x4-4-k64");
+        assert_eq!(first(&gpu, row, false), "rows-1x64-4-k4");
+        assert_eq!(
+            first(&info(DeviceKind::DiscreteGpu, Some("minimal")), large, false),
+            "shared-64x64x16-8x4"
+        );
+        let task = info(DeviceKind::Accelerator, Some("mlu-class"));
+        assert_eq!(first(&task, large, false), "registers-8x8-8x8");
+        assert_eq!(first(&task, row, true), "rows-1x4-4");
+    }
+
+    /// Every layout of b with every other operand's, and every dtype.
     #[test]
     fn kernels_translate_for_every_dtype_and_layout() {
         let (f, i) = (DType::F32, DType::I32);
         let mut ops = Vec::new();
         for dtype in DType::FLOATS {
             for layout in [|x| x, columns, gaps] {
-                for b in [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0] {
+                for b in [DType::F32, dtype, DType::Q8_0, DType::Q4_0] {
                     let a = layout(t(0, dtype, &[5, 32]));
                     let c = layout(t(2, dtype, &[5, 64]));
                     let w = t(1, b, &[32, 64]);

@@ -14,6 +14,10 @@ use std::{fmt, fs};
 /// The version of the format.
 const VERSION: u32 = 1;
 
+/// How far a choice reaches: to shapes whose extents differ by a factor of 2 to this power, all together. What is
+/// further away has little in common, so it gets the order that the kernels have themselves.
+const REACH: f64 = 6.0;
+
 /// What choices hold for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -190,11 +194,11 @@ impl Choices {
     }
 
     /// The choice for the nearest key of which `allowed` says yes to the variant: of the same op, of the same
-    /// dtypes and layouts if there are any, then by extents.
+    /// dtypes and layouts if there are any, then by extents; none if all are far away.
     pub fn nearest(&self, key: &Key, allowed: impl Fn(&str) -> bool) -> Option<&str> {
         let mut best: Option<((bool, f64), &str)> = None;
         for (k, variant) in self.iter() {
-            let Some(distance) = k.distance(key) else { continue };
+            let Some(distance) = k.distance(key).filter(|(_, ratios)| *ratios <= REACH) else { continue };
             if best.is_none_or(|(b, _)| distance < b) && allowed(variant) {
                 best = Some((distance, variant));
             }
@@ -305,6 +309,7 @@ mod tests {
         assert_eq!(nearest("matmul f32r,f32c,f32r 1x4x512x512"), Some("small"));
         assert_eq!(nearest("matmul bf16r,bf16r,bf16r 1x64x512x512"), Some("large"));
         assert_eq!(nearest("softmax f32r,f32r 64x64"), None);
+        assert_eq!(nearest("matmul f32r,f32c,f32r 1x4x8x8"), None, "too far away");
         let k = key("matmul f32r,f32c,f32r 1x1x512x512");
         assert_eq!(choices.nearest(&k, |v| v != "small"), Some("large"));
     }

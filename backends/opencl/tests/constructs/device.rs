@@ -2,7 +2,8 @@
 
 use crate::table::Program;
 use halite_hal::{Buffer, Device, DeviceOptions, Result, StreamId};
-use halite_kernels::{Driver, Engine};
+use halite_kernels::{Command, Dispatch, Driver, Engine};
+use std::sync::Arc;
 
 /// The device that `open` opens, or `None` and a line that says why it is left out.
 pub fn open<D: Driver>(open: fn(usize, &DeviceOptions) -> Result<D>, kind: &str) -> Option<Engine<D>> {
@@ -31,8 +32,16 @@ pub fn run<D: Driver>(engine: &Engine<D>, program: &Program) -> Result<Vec<u32>>
     };
     let (x, x_bytes) = upload(&program.input)?;
     let (y, y_bytes) = upload(&program.output)?;
-    let compiled = engine.compile(&program.kernel())?;
-    let bindings = [(&x, 0, x_bytes), (&y, 0, y_bytes)];
-    engine.dispatch(&compiled, program.params(), &bindings, [program.workgroups, 1, 1])?;
+    // Straight through the driver: programs may have parameters of any type.
+    let kernel = program.kernel();
+    let binding = |buffer: &Buffer| engine.export(buffer).map(|mut regions| regions.remove(0));
+    let dispatch = Dispatch {
+        program: Arc::new(engine.driver().compile(&kernel)?),
+        params: program.params().to_vec(),
+        bindings: vec![binding(&x)?, binding(&y)?],
+        groups: [program.workgroups, 1, 1],
+        label: kernel.name.as_str().into(),
+    };
+    engine.driver().submit(&[Command::Dispatch(dispatch)])?;
     engine.download(stream, &y, 0, y_bytes)?.wait_as()
 }

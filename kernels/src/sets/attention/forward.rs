@@ -139,6 +139,7 @@ pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<
 }
 
 /// What a kernel writes: results, or those of parts of the keys; see `wgsl/common/attention_ends.wgsl`.
+#[expect(clippy::large_enum_variant, reason = "there is one of them, for the time of a call")]
 enum Ends<'a> {
     Whole { o: &'a TensorRef, lse: &'a TensorRef },
     Parts { o: TensorRef, stats: TensorRef, splits: usize },
