@@ -288,7 +288,7 @@ fn store_of(t: &TensorRef, access: Access) -> Store {
         Access::Read => Store::None,
         _ if t.dtype.block_bytes() == 4 => Store::Word,
         Access::Pairs if t.dtype.block_bytes() == 2 && (is_aligned(t, 2) || t.elems() == 1) => Store::Word,
-        Access::Serial => Store::Word,
+        Access::Serial => Store::Serial,
         _ if t.elems() == 1 => Store::Word,
         _ => Store::Atomic,
     }

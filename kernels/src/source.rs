@@ -93,6 +93,8 @@ pub(crate) enum Store {
     None,
     /// As whole words; a single 16-bit element by reading and writing back its word.
     Word,
+    /// Element by element, each by reading and writing back its word.
+    Serial,
     /// By atomic exchange of bits in a word that other invocations write too.
     Atomic,
 }

@@ -23,15 +23,14 @@ pub fn open<D: Driver>(open: fn(usize, &DeviceOptions) -> Result<D>, kind: &str)
 /// What the program leaves in its output.
 pub fn run<D: Driver>(engine: &Engine<D>, program: &Program) -> Result<Vec<u32>> {
     let stream = StreamId::default();
-    let upload = |words: &[u32]| -> Result<(Buffer, u64)> {
-        let bytes = 4 * words.len() as u64;
-        let buffer = engine.allocate(bytes, 0)?;
+    let upload = |words: &[u32]| -> Result<Buffer> {
+        let buffer = engine.allocate(4 * words.len() as u64, 0)?;
         let data: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         engine.upload(stream, &buffer, 0, &data)?;
-        Ok((buffer, bytes))
+        Ok(buffer)
     };
-    let (x, x_bytes) = upload(&program.input)?;
-    let (y, y_bytes) = upload(&program.output)?;
+    let x = upload(&program.input)?;
+    let y = upload(&program.output)?;
     // Straight through the driver: programs may have parameters of any type.
     let kernel = program.kernel();
     let binding = |buffer: &Buffer| engine.export(buffer).map(|mut regions| regions.remove(0));
@@ -43,5 +42,5 @@ pub fn run<D: Driver>(engine: &Engine<D>, program: &Program) -> Result<Vec<u32>>
         label: kernel.name.as_str().into(),
     };
     engine.driver().submit(&[Command::Dispatch(dispatch)])?;
-    engine.download(stream, &y, 0, y_bytes)?.wait_as()
+    engine.download(stream, &y, 0, y.bytes())?.wait_as()
 }

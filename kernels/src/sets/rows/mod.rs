@@ -7,7 +7,7 @@ mod reduce;
 mod views;
 
 use crate::{KernelSet, LaunchBuilder, Lowering, Variant};
-use halite_hal::{DeviceInfo, Op, OpDesc, OpKind, Result};
+use halite_hal::{DeviceInfo, DeviceKind, Op, OpDesc, OpKind, Result};
 pub(super) use views::{items, staged};
 
 /// See the module.
@@ -61,7 +61,9 @@ impl Team {
             all.reverse();
         }
         let many_short = n <= 32 || (n <= 256 && rows >= 1 << 16);
-        all.insert(if many_short { 0 } else { all.len() }, Team::Single);
+        // Processors run the invocations of a workgroup one after the other, and stop at each barrier.
+        let processor = matches!(info.kind, DeviceKind::Software | DeviceKind::Cpu);
+        all.insert(if many_short || processor { 0 } else { all.len() }, Team::Single);
         all
     }
 

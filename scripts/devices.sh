@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Checks every device that is here, with the programs that a user has and the checkers that drivers have:
+# conformance, also under the profiles of lesser devices; Vulkan's validation layer; oclgrind.
+#
+#   scripts/devices.sh         a slice of the longer lists, another one for each commit
+#   scripts/devices.sh --full  all of them
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+halite="$(realpath "${HALITE_BIN:-${CARGO_TARGET_DIR:-target}/release/halite}")"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export HALITE_CACHE="$scratch/cache"
+
+full=
+[ "${1:-}" != --full ] || full=1
+seed=$(git rev-parse HEAD 2>/dev/null | cksum | cut -d ' ' -f 1)
+
+# The part of a list of which CI runs one Nth.
+part() {
+    if [ -n "$full" ]; then echo 0/1; else echo "$((seed % $1))/$1"; fi
+}
+
+# Prints a command's last line; all of it, if it fails.
+run() {
+    local start=$SECONDS
+    if ! "$@" >"$scratch/out" 2>&1; then
+        cat "$scratch/out" >&2
+        echo "FAILED: $*" >&2
+        return 1
+    fi
+    printf '%5d s  %s: %s\n' $((SECONDS - start)) "${*/#$halite/halite}" "$(grep -v '^$' "$scratch/out" | tail -n 1)"
+}
+
+selectors() {
+    "$halite" devices --json | grep -o "\"selector\": *\"$1:[0-9]*\"" | grep -o "$1:[0-9]*" || true
+}
+
+mapfile -t vulkan < <(selectors vulkan)
+mapfile -t opencl < <(selectors opencl)
+mapfile -t wgpu < <(selectors wgpu)
+for kind in vulkan opencl wgpu; do
+    declare -n found=$kind
+    [ ${#found[@]} -gt 0 ] || echo "skipped: no $kind device is here; its conformance isn't checked"
+done
+
+# How much of the list CI runs on each: what compiles fast runs all of it.
+for device in "${vulkan[@]}"; do run "$halite" verify --device "$device" --slice "$(part 2)"; done
+for device in "${opencl[@]}"; do run "$halite" verify --device "$device" --slice "$(part 6)"; done
+for device in "${wgpu[@]}"; do run "$halite" verify --device "$device" --slice "$(part 12)"; done
+for profile in minimal mtt-s80 mlu-class; do
+    for device in "${vulkan[@]:0:1}" "${opencl[@]:0:1}"; do
+        run "$halite" verify --device "$device" --profile "$profile" --slice "$(part 20)"
+    done
+done
+
+if [ ${#vulkan[@]} -gt 0 ]; then
+    for device in "${vulkan[@]}"; do
+        run env HALITE_VALIDATE=1 "$halite" verify --device "$device" --slice "$(part 30)"
+    done
+    run env HALITE_VALIDATE=1 "$halite" train --preset tiny --data docs --steps 20 --device "${vulkan[0]}" \
+        --out "$scratch/run"
+fi
+
+if [ -e /usr/lib/oclgrind/liboclgrind-rt-icd.so ] || [ -n "${OCLGRIND_LIBRARY:-}" ]; then
+    run scripts/with-oclgrind.sh "$halite" verify --device opencl:0 --slice "$(part 150)"
+else
+    echo "skipped: oclgrind isn't here; races and stray accesses aren't looked for"
+fi
