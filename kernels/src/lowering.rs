@@ -65,20 +65,6 @@ impl<'a> Lowering<'a> {
         Ok(TensorRef::slot(slot, dtype, shape))
     }
 
-    /// As [`scratch`](Lowering::scratch), but with rows that begin at multiples of four elements, so that narrow
-    /// types can be written as [`Access::Pairs`] without atomics. `shape` has an axis at least.
-    ///
-    /// # Errors
-    /// When its size overflows.
-    pub fn scratch_rows(&mut self, dtype: DType, shape: &[usize]) -> Result<TensorRef> {
-        let mut padded = halite_hal::Shape::new(shape);
-        if let Some(last) = padded.dims_mut().last_mut() {
-            *last = last.next_multiple_of(4);
-        }
-        let strides = padded.contiguous_strides();
-        Ok(self.scratch(dtype, &padded)?.with_layout(shape, &strides))
-    }
-
     /// Whether elements of `t` can be written as [`Access::Pairs`] or [`Access::Single`] says. Otherwise
     /// (narrow elements that share words, on a device without atomics) write to scratch memory and copy.
     pub fn can_write(&self, t: &TensorRef, access: Access) -> bool {

@@ -99,8 +99,7 @@ impl KernelSet for Elementwise {
 
 /// Copies with conversion, whatever the layouts.
 pub(crate) fn copy(to: &mut Lowering<'_>, x: &TensorRef, y: &TensorRef) -> Result<()> {
-    let (same, narrow) = (x.dtype == y.dtype, y.dtype.block_bytes() < 4);
-    if same && narrow && !to.can_write(y, Access::Pairs) {
+    if y.dtype.block_bytes() < 4 && !to.can_write(y, Access::Pairs) {
         // Without atomics one invocation writes all that shares words with others.
         return Each::new(template!("copy.wgsl"), to).input("x", x).serial("y", y).launch(|l| l);
     }
@@ -214,7 +213,8 @@ impl<'l, 'a> Each<'l, 'a> {
                     *access = Access::Serial;
                     continue;
                 }
-                let stage = self.to.scratch_rows(t.dtype, &t.shape)?;
+                // Of whole words: each element can be written by itself.
+                let stage = self.to.scratch(DType::F32, &t.shape)?;
                 later.push((std::mem::replace(t, stage.clone()), stage));
             }
         }

@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(nearest("matmul bf16r,bf16r,bf16r 1x64x512x512"), Some("large"));
         assert_eq!(nearest("softmax f32r,f32r 64x64"), None);
         assert_eq!(nearest("matmul f32r,f32c,f32r 1x4x8x8"), None, "too far away");
-        let k = key("matmul f32r,f32c,f32r 1x1x512x512");
+        let k = key("matmul f32r,f32c,f32r 1x16x512x512");
         assert_eq!(choices.nearest(&k, |v| v != "small"), Some("large"));
     }
 

@@ -15,7 +15,7 @@ pub(super) const KERNELS: &[Kernel] = &[
     tile("registers-32x64-8x8", [8, 8], [4, 8], [900, 100]),
     tile("registers-16x16-4x4", [4, 4], [4, 4], [350, 100]),
     tile("registers-8x8-8x8", [8, 8], [1, 1], [200, 10]),
-    tile("registers-4x4-4x4", [4, 4], [1, 1], [100, 10]),
+    tile("registers-4x4-4x4", [4, 4], [1, 1], [100, 5]),
 ];
 
 pub(super) fn lower(kernel: &Kernel, p: &Problem, to: &mut Lowering<'_>) -> Result<()> {
