@@ -43,26 +43,26 @@ for kind in vulkan opencl wgpu; do
     [ ${#found[@]} -gt 0 ] || echo "skipped: no $kind device is here; its conformance isn't checked"
 done
 
-# How much of the list CI runs on each: what compiles fast runs all of it.
-for device in "${vulkan[@]}"; do run "$halite" verify --device "$device" --slice "$(part 2)"; done
-for device in "${opencl[@]}"; do run "$halite" verify --device "$device" --slice "$(part 6)"; done
-for device in "${wgpu[@]}"; do run "$halite" verify --device "$device" --slice "$(part 12)"; done
+# How much of the list CI runs on each follows from how long the driver compiles.
+for device in "${vulkan[@]}"; do run "$halite" verify --device "$device" --slice "$(part 8)"; done
+for device in "${opencl[@]}"; do run "$halite" verify --device "$device" --slice "$(part 30)"; done
+for device in "${wgpu[@]}"; do run "$halite" verify --device "$device" --slice "$(part 30)"; done
 for profile in minimal mtt-s80 mlu-class; do
     for device in "${vulkan[@]:0:1}" "${opencl[@]:0:1}"; do
-        run "$halite" verify --device "$device" --profile "$profile" --slice "$(part 20)"
+        run "$halite" verify --device "$device" --profile "$profile" --slice "$(part 100)"
     done
 done
 
 if [ ${#vulkan[@]} -gt 0 ]; then
     for device in "${vulkan[@]}"; do
-        run env HALITE_VALIDATE=1 "$halite" verify --device "$device" --slice "$(part 30)"
+        run env HALITE_VALIDATE=1 "$halite" verify --device "$device" --slice "$(part 60)"
     done
     run env HALITE_VALIDATE=1 "$halite" train --preset tiny --data docs --steps 20 --device "${vulkan[0]}" \
         --out "$scratch/run"
 fi
 
 if [ -e /usr/lib/oclgrind/liboclgrind-rt-icd.so ] || [ -n "${OCLGRIND_LIBRARY:-}" ]; then
-    run scripts/with-oclgrind.sh "$halite" verify --device opencl:0 --slice "$(part 150)"
+    run scripts/with-oclgrind.sh "$halite" verify --device opencl:0 --slice "$(part 200)"
 else
     echo "skipped: oclgrind isn't here; races and stray accesses aren't looked for"
 fi
