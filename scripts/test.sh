@@ -67,9 +67,10 @@ stage build cargo build --release
 # Whole-system tests run the program as users have it; without this they run the one that cargo test builds.
 export HALITE_BIN="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/release/halite"
 stage tests cargo test --workspace
-for example in embed embed_vulkan embed_opencl own_kernel custom_op; do
+for example in embed embed_vulkan embed_opencl embed_wgpu own_kernel custom_op; do
     stage "example $example" cargo run --release --quiet --example "$example"
 done
+stage devices scripts/devices.sh ${full:+--full}
 stage documentation env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 stage "no default features" cargo check -p halite --no-default-features
 

@@ -86,3 +86,20 @@ fn choices_and_compiled_programs_are_kept() {
         assert_eq!(stored, 0, "{device} compiled again what it had");
     }
 }
+
+#[test]
+fn the_validation_layer_has_nothing_to_say_about_training() {
+    let place = Place::with_run();
+    for device in others(&place).iter().filter(|d| d.starts_with("vulkan:")) {
+        let out = device.replace(':', "-");
+        let line = format!("train --config run.toml --steps 20 --device {device} --out {out}");
+        let ran = place.command(&line).env("HALITE_VALIDATE", "1").output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stderr);
+        if said.contains("VK_LAYER_KHRONOS_validation is not installed") {
+            println!("skipped: {said}");
+            return;
+        }
+        assert!(ran.status.success() && !said.contains("Vulkan validation"), "{device}: {said}");
+        assert_eq!(place.metrics(&out).len(), 20);
+    }
+}

@@ -52,15 +52,15 @@ fn conform(profile: Option<&str>, step: usize) {
 
 #[test]
 fn every_variant_conforms() {
-    conform(None, 3);
+    conform(None, 11);
 }
 
 #[test]
 fn every_variant_conforms_within_small_limits() {
-    conform(Some("minimal"), 7);
+    conform(Some("minimal"), 17);
 }
 
 #[test]
 fn every_variant_conforms_without_barriers() {
-    conform(Some("mlu-class"), 7);
+    conform(Some("mlu-class"), 17);
 }

@@ -48,7 +48,7 @@ fn what_is_not_an_op_conforms() {
 fn some_cases_of_every_op_conform() {
     for device in devices() {
         let mut options = Options::default();
-        options.slice = Some((0, 25));
+        options.slice = Some((0, 80));
         let show =
             |op: &OpReport| println!("{} {}: {} of {}", device.info().name, op.op, op.passed, op.cases);
         passed(&run_with(&*device, &options, show));
