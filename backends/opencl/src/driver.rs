@@ -10,7 +10,7 @@ use crate::queue::Queue;
 use crate::quirks::turn;
 use halite_hal::{DeviceInfo, DeviceOptions, Error, Readback, Result};
 use halite_kernels::writer::Dialect;
-use halite_kernels::{Cache, Command, Driver, Kernel, Ticket};
+use halite_kernels::{Cache, Command, Driver, Kernel, Ticket, Traits};
 use opencl3::command_queue::{
     CL_QUEUE_CONTEXT, CL_QUEUE_DEVICE, CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE, CL_QUEUE_PROFILING_ENABLE,
     CL_QUEUE_PROPERTIES, create_command_queue, get_command_queue_info,
@@ -35,6 +35,7 @@ pub struct OpenClDriver {
     compiler: Compiler,
     queue: Arc<Queue>,
     account: Arc<Account>,
+    pools: bool,
     /// Made when something is first timed: queues that take times are slower.
     timing: OnceLock<CommandQueue>,
 }
@@ -114,7 +115,7 @@ impl OpenClDriver {
     }
 
     fn with(found: Found, context: Context, queue: CommandQueue, options: &DeviceOptions) -> Self {
-        let Found { device, mut info, identity } = found;
+        let Found { device, mut info, identity, pools } = found;
         if let Some(profile) = &options.profile {
             profile.apply(&mut info);
         }
@@ -129,7 +130,7 @@ impl OpenClDriver {
             local_memory_bytes: info.local_memory_bytes.into(),
         };
         let queue = Arc::new(Queue::new(info.selector.clone(), queue, account.clone()));
-        OpenClDriver { info, context, compiler, queue, account, timing: OnceLock::new() }
+        OpenClDriver { info, context, compiler, queue, account, pools, timing: OnceLock::new() }
     }
 
     /// The context, for the host's own calls. It lives as long as the driver, unless the host retains it.
@@ -216,6 +217,12 @@ impl Driver for OpenClDriver {
 
     fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    fn traits(&self) -> Traits {
+        let mut traits = Traits::new();
+        traits.shares_memory = self.pools;
+        traits
     }
 
     fn allocate(&self, bytes: u64) -> Result<OpenClMemory> {

@@ -36,6 +36,8 @@ pub(crate) struct Found {
     pub info: DeviceInfo,
     /// Names and versions of platform, device and driver: programs in binary form are good for these only.
     pub identity: String,
+    /// Whether buffers may share memory.
+    pub pools: bool,
 }
 
 /// Every usable device of every platform, and why there aren't more.
@@ -77,7 +79,9 @@ pub(crate) fn scan() -> (Vec<Found>, Vec<String>) {
                 }
                 None => {
                     let info = read(device, found.len(), &name);
+                    let mut pools = true;
                     for quirk in quirks::of(&name, &device_text(device, CL_DRIVER_VERSION)) {
+                        pools &= quirk.avoid != quirks::Avoid::Pooling;
                         tracing::debug!("{}: {:?} is avoided: {}", info.driver, quirk.avoid, quirk.reason);
                         quirks::apply(quirk);
                     }
@@ -85,7 +89,8 @@ pub(crate) fn scan() -> (Vec<Found>, Vec<String>) {
                         [CL_DEVICE_NAME, CL_DEVICE_VERSION, CL_DRIVER_VERSION]
                             .map(|w| device_text(device, w)),
                     );
-                    found.push(Found { device, info, identity: identity.collect::<Vec<_>>().join("\n") });
+                    let identity = identity.collect::<Vec<_>>().join("\n");
+                    found.push(Found { device, info, identity, pools });
                 }
             }
         }

@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(crate) enum Avoid {
     /// Calls of several threads at the same time.
     ConcurrentCalls,
+    /// Buffers that share a piece of memory.
+    Pooling,
 }
 
 /// A failure of some versions of a driver.
@@ -22,13 +24,21 @@ pub(crate) struct Quirk {
     pub reason: &'static str,
 }
 
-const QUIRKS: &[Quirk] = &[Quirk {
-    platform: "Oclgrind",
-    versions: (&[0], None),
-    avoid: Avoid::ConcurrentCalls,
-    reason: "its runtime keeps events and memory in tables without locks: results are wrong, or it crashes \
-             (seen with 21.10)",
-}];
+const QUIRKS: &[Quirk] = &[
+    Quirk {
+        platform: "Oclgrind",
+        versions: (&[0], None),
+        avoid: Avoid::ConcurrentCalls,
+        reason: "its runtime keeps events and memory in tables without locks: results are wrong, or it crashes \
+                 (seen with 21.10)",
+    },
+    Quirk {
+        platform: "Oclgrind",
+        versions: (&[0], None),
+        avoid: Avoid::Pooling,
+        reason: "it reports accesses outside of pieces of memory, so each buffer has to be one",
+    },
+];
 
 /// The quirks of a driver.
 pub(crate) fn of(platform: &str, driver_version: &str) -> impl Iterator<Item = &'static Quirk> {
@@ -56,6 +66,8 @@ thread_local! {
 pub(crate) fn apply(quirk: &Quirk) {
     match quirk.avoid {
         Avoid::ConcurrentCalls => TAKE_TURNS.store(true, Ordering::Relaxed),
+        // Of one device: its driver's traits say so.
+        Avoid::Pooling => {}
     }
 }
 
@@ -90,7 +102,7 @@ mod tests {
         assert_eq!(numbers("3.1+debian"), [3, 1]);
         assert_eq!(numbers("535.129.03"), [535, 129, 3]);
         assert!(numbers("unknown").is_empty());
-        assert_eq!(of("Oclgrind", "Oclgrind 21.10").count(), 1);
+        assert_eq!(of("Oclgrind", "Oclgrind 21.10").count(), 2);
         assert_eq!(of("Portable Computing Language", "3.1+debian").count(), 0);
     }
 }
