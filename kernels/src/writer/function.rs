@@ -23,6 +23,10 @@ pub(super) enum Role {
     Function,
 }
 
+/// Where a function leaves a structure or array that it returns: compilers mark a returned one in ways that not
+/// all of them understand (oclgrind 21.10 knows no `noalias` scopes).
+pub(super) const RESULT: &str = "wgsl_result";
+
 /// A function being written.
 pub(super) struct FunctionWriter<'w, 'a> {
     pub writer: &'w mut Writer<'a>,

@@ -9,7 +9,7 @@ use naga::{
     ShaderStage, Statement, Type, TypeInner,
 };
 
-use super::function::{FunctionWriter, Role};
+use super::function::{FunctionWriter, RESULT, Role};
 use super::helpers::Helpers;
 use super::names::Names;
 use super::types::{Types, is_aggregate, is_runtime_array};
@@ -179,10 +179,14 @@ impl<'a> Writer<'a> {
         for (global, variable) in used {
             params.push(body.global_parameter(global, variable)?);
         }
-        let result = match function.result {
+        let mut result = match function.result {
             Some(ref result) => body.result_type(result)?,
             None => "void".into(),
         };
+        if function.result.as_ref().is_some_and(|r| is_aggregate(&body.module.types[r.ty].inner)) {
+            params.push(format!("{result} *{RESULT}"));
+            result = "void".into();
+        }
         body.locals()?;
         body.block(&function.body)?;
         let text = body.finish();

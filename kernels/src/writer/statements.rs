@@ -8,8 +8,9 @@ use naga::{Barrier, Block, Expression, Handle, Statement, SwitchCase, SwitchValu
 
 use super::WriteError;
 use super::expressions::Code;
-use super::function::FunctionWriter;
+use super::function::{FunctionWriter, RESULT};
 use super::places::words;
+use super::types::is_aggregate;
 
 impl FunctionWriter<'_, '_> {
     /// Writes the statements of a block, without its braces.
@@ -51,7 +52,13 @@ impl FunctionWriter<'_, '_> {
             Statement::Return { value: None } => self.line("return;"),
             Statement::Return { value: Some(value) } => {
                 let value = self.expression(value)?.text;
-                self.line(format!("return {value};"));
+                match &self.function.result {
+                    Some(result) if is_aggregate(&self.module.types[result.ty].inner) => {
+                        self.line(format!("*{RESULT} = {value};"));
+                        self.line("return;");
+                    }
+                    _ => self.line(format!("return {value};")),
+                }
             }
             Statement::ControlBarrier(barrier) => self.barrier(barrier)?,
             Statement::MemoryBarrier(barrier) => self.fence(barrier)?,
@@ -77,6 +84,16 @@ impl FunctionWriter<'_, '_> {
                 }
                 for (handle, global) in self.used_globals(&self.module_info[function]) {
                     values.push(self.global_argument(handle, global));
+                }
+                let ty = self.module.functions[function].result.as_ref().map(|r| r.ty);
+                if let Some(result) =
+                    result.filter(|_| ty.is_some_and(|ty| is_aggregate(&self.module.types[ty].inner)))
+                {
+                    let name = self.declare_baked(result)?;
+                    values.push(format!("&{name}"));
+                    let line = format!("{}({});", self.writer.functions[&function], values.join(", "));
+                    self.line(line);
+                    return Ok(());
                 }
                 let code = format!("{}({})", self.writer.functions[&function], values.join(", "));
                 match result {
