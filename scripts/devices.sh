@@ -58,7 +58,7 @@ for device in "${vulkan[@]}"; do
 done
 
 if [ -e /usr/lib/oclgrind/liboclgrind-rt-icd.so ] || [ -n "${OCLGRIND_LIBRARY:-}" ]; then
-    run scripts/with-oclgrind.sh "$halite" verify --device opencl:0 --slice "$(part 60)"
+    run scripts/with-oclgrind.sh "$halite" verify --device opencl:0 --variants --slice "$(part 100)"
 else
     echo "skipped: oclgrind isn't here; races and stray accesses aren't looked for"
 fi

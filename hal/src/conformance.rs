@@ -35,6 +35,9 @@ pub struct Options {
     pub op: Option<String>,
     /// `(i, n)`: only every `n`th case of each op, from the `i`th on, so that `n` runs cover everything.
     pub slice: Option<(usize, usize)>,
+    /// Whether each case is run in every variant that the device has for it, and not only in that which it
+    /// would choose; the device's own choices are forgotten.
+    pub variants: bool,
 }
 
 /// What a run found.
@@ -177,7 +180,13 @@ fn run_cases(device: &dyn Device, options: &Options, name: &str, cases: Cases) -
     let mut report = OpReport::new(name);
     let (first, step) = options.slice.map_or((0, 1), |(i, n)| (i % n.max(1), n.max(1)));
     for case in list.iter().skip(first).step_by(step) {
-        report.note(&case.name, check::run(device, case, &mut data));
+        if !options.variants {
+            report.note(&case.name, check::run(device, case, &mut data));
+            continue;
+        }
+        for (variant, outcome) in check::run_variants(device, case, &mut data) {
+            report.note(&format!("{variant}: {}", case.name), outcome);
+        }
     }
     report
 }

@@ -24,6 +24,9 @@ pub struct Verify {
     /// Only every Nth case of each op, from the Ith on: N runs cover everything
     #[arg(long, value_name = "I/N", value_parser = slice)]
     slice: Option<(usize, usize)>,
+    /// Each case in every variant of the kernels that can do it
+    #[arg(long)]
+    variants: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -50,6 +53,7 @@ impl Verify {
         options.seed = self.seed;
         options.op = self.op.clone();
         options.slice = self.slice;
+        options.variants = self.variants;
         let mut devices = Vec::new();
         for device in self.device.open_all()? {
             let mut began = Instant::now();

@@ -67,6 +67,31 @@ pub fn run(device: &dyn Device, case: &Case, data: &mut Data) -> Outcome {
     }
 }
 
+/// Runs `case` in each variant that the device has for it, by name; once where there is nothing to choose.
+pub fn run_variants(device: &dyn Device, case: &Case, data: &mut Data) -> Vec<(String, Outcome)> {
+    let expected = Expected::new(case, data);
+    let mut variants = match place(device, case, &expected) {
+        Ok(placed) => device.variants(&placed.op.desc()),
+        Err(e) => return vec![("no memory".into(), Outcome::Failed(e.to_string()))],
+    };
+    if variants.is_empty() {
+        variants.push("only".into());
+    }
+    let run = |variant: &str| {
+        device.set_tuning(&[(case.kind.name().into(), variant.into())])?;
+        compare_on(device, case, &expected)
+    };
+    let outcomes = variants.into_iter().map(|v| {
+        let outcome = run(&v).unwrap_or_else(|e| Outcome::Failed(e.to_string()));
+        (v, outcome)
+    });
+    let outcomes = outcomes.collect();
+    match device.set_tuning(&[]) {
+        Ok(()) => outcomes,
+        Err(e) => vec![("no choice".into(), Outcome::Failed(e.to_string()))],
+    }
+}
+
 fn try_run(device: &dyn Device, case: &Case, data: &mut Data) -> Result<Outcome> {
     compare_on(device, case, &Expected::new(case, data))
 }

@@ -420,3 +420,51 @@ fn the_report_is_serialisable() {
     let text = serde_json::to_string(&run(&ReferenceDevice::new(), &options)).unwrap();
     assert!(text.contains("\"op\":\"clip_factor\"") && text.contains("\"failures\":[]"), "{text}");
 }
+
+/// A device with a good and a bad way to do reductions.
+#[derive(Debug)]
+struct TwoWays {
+    inner: ReferenceDevice,
+    bad: std::sync::atomic::AtomicBool,
+}
+
+impl Device for TwoWays {
+    crate::forward_to!(inner; info, supports, workspace, allocate, create_stream, upload, download, copy);
+    crate::forward_to!(inner; record_event, wait_event, synchronize, memory);
+
+    fn submit(&self, stream: StreamId, ops: &[Op]) -> Result<()> {
+        self.inner.submit(stream, ops)?;
+        if self.bad.load(std::sync::atomic::Ordering::Relaxed) {
+            let outputs = ops.iter().flat_map(|op| &op.outputs);
+            let spoil: Vec<Op> = outputs.map(|t| Op::fill(7.0, t.clone())).collect();
+            self.inner.submit(stream, &spoil)?;
+        }
+        Ok(())
+    }
+    fn variants(&self, desc: &crate::OpDesc) -> Vec<String> {
+        let reduces = matches!(desc.kind, OpKind::Reduce { .. });
+        if reduces { vec!["good".into(), "bad".into()] } else { Vec::new() }
+    }
+    fn set_tuning(&self, choices: &[(String, String)]) -> Result<()> {
+        let bad = choices.iter().any(|(op, variant)| op == "reduce" && variant == "bad");
+        self.bad.store(bad, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[test]
+fn each_variant_is_tried_where_that_is_asked_for() {
+    let device = TwoWays { inner: ReferenceDevice::new(), bad: false.into() };
+    let of = |op: &str, variants| {
+        let slice = Some((0, 8));
+        let options = Options { op: Some(op.into()), slice, variants, ..Options::default() };
+        run(&device, &options).ops.remove(0)
+    };
+    let (one, both) = (of("reduce", false), of("reduce", true));
+    assert!(one.failed == 0 && both.cases == 2 * one.cases, "{both:?}");
+    assert!(both.failed > 0 && both.failures.iter().all(|f| f.case.starts_with("bad: ")), "{both:?}");
+    // What was chosen for a case is forgotten.
+    assert_eq!(of("reduce", false).failed, 0);
+    let other = of("softmax", true);
+    assert!(other.failed == 0 && other.cases > 0, "{other:?}");
+}
