@@ -64,16 +64,15 @@ fn fifty_steps_follow_one_curve_and_one_checkpoint_says_the_same_everywhere() {
 fn choices_and_compiled_programs_are_kept() {
     for device in others(&Place::new()) {
         let place = Place::new();
-        let tune = |op: &str| {
-            let mut command = place.command(&format!("tune --device {device} --op {op} --quick --json"));
+        let run = |line: &str| {
+            let mut command = place.command(&format!("{line} --device {device} --json"));
             command.env("HALITE_CACHE", place.path("cache")).env("HALITE_LOG", "halite_kernels=debug");
             let ran = common::Ran::from(command.output().unwrap());
             assert_eq!(ran.code, Some(0), "{}", ran.stderr);
             let stored = ran.stderr.lines().filter(|l| l.contains("halite_kernels::cache: stored")).count();
             (ran.json()["devices"][0].clone(), stored)
         };
-        let (report, stored) = tune("expert_permutation");
-        assert!(stored > 0, "{device} compiled nothing");
+        let (report, _) = run("tune --op expert_permutation --quick");
         let text = std::fs::read_to_string(report["file"].as_str().unwrap()).unwrap();
         let kept: Value = serde_json::from_str(&text).unwrap();
         let found = report["found"].as_array().unwrap();
@@ -82,7 +81,10 @@ fn choices_and_compiled_programs_are_kept() {
             assert!(f["winner"].is_string(), "{f}");
             assert_eq!(kept["choices"][f["key"].as_str().unwrap()], f["winner"], "{text}");
         }
-        let (_, stored) = tune("expert_permutation");
+        // Which kernels a tuner compiles depends on which is faster, those of a case don't.
+        let (_, stored) = run("verify --op swiglu --slice 0/20");
+        assert!(stored > 0, "{device} compiled nothing");
+        let (_, stored) = run("verify --op swiglu --slice 0/20");
         assert_eq!(stored, 0, "{device} compiled again what it had");
     }
 }
