@@ -2,7 +2,7 @@
 //!
 //! A [`Key`] is an op with dtypes, layout and a bucket of shapes; [`Choices`] give a variant for each, and say
 //! which were excluded and why. They come from, in this order: what a program or a resumed run sets
-//! ([`Device::set_tuning`](halite_hal::Device::set_tuning)), the user's file, which [`tune`](tune()) writes,
+//! ([`Device::set_tuning`](halite_hal::Device::set_tuning)), the user's file, which [`Tuner`] writes,
 //! and the files of `kernels/tuned` for known classes of devices. Where none of them says anything, the first
 //! variant of the kernel set is used. A choice that a device can't follow is passed over.
 

@@ -5,19 +5,24 @@ use halite_hal::{Buffer, Device, DeviceOptions, Result, StreamId};
 use halite_kernels::{Command, Dispatch, Driver, Engine};
 use std::sync::Arc;
 
-/// The device that `open` opens, or `None` and a line that says why it is left out.
+/// The first device that `open` opens, or `None` and a line that says why there is none. SwiftShader is passed over:
+/// it crashes on the 8-bit integers that naga makes of some functions that pack.
 pub fn open<D: Driver>(open: fn(usize, &DeviceOptions) -> Result<D>, kind: &str) -> Option<Engine<D>> {
     let options = DeviceOptions::default();
-    match open(0, &options).and_then(|driver| Engine::new(driver, &options)) {
-        Ok(engine) => {
-            println!("{kind}:0 is {:?}", engine.info().name);
-            Some(engine)
-        }
-        Err(e) => {
-            println!("skipped: {kind}:0 can't be opened: {e}");
-            None
+    for index in 0.. {
+        match open(index, &options).and_then(|driver| Engine::new(driver, &options)) {
+            Ok(engine) if engine.info().name.contains("SwiftShader") => {}
+            Ok(engine) => {
+                println!("{} is {:?}", engine.info().selector, engine.info().name);
+                return Some(engine);
+            }
+            Err(e) => {
+                println!("skipped: {kind}:{index} can't be opened: {e}");
+                break;
+            }
         }
     }
+    None
 }
 
 /// What the program leaves in its output.
