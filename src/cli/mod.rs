@@ -158,10 +158,10 @@ mod tests {
             cache_dir(value).map(|p| p.display().to_string()).unwrap_or_default()
         };
         assert_eq!(dir(&[]), "");
-        assert_eq!(dir(&[("HOME", "/home/a")]), "/home/a/.cache/halite");
-        assert_eq!(dir(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "/tmp/c")]), "/tmp/c/halite");
-        assert_eq!(dir(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "c")]), "/home/a/.cache/halite");
-        assert_eq!(dir(&[("HOME", "/home/a"), ("HALITE_CACHE", "here")]), "here");
+        assert_eq!(dir(&[("HOME", "/own/a")]), "/own/a/.cache/halite");
+        assert_eq!(dir(&[("HOME", "/own/a"), ("XDG_CACHE_HOME", "/tmp/c")]), "/tmp/c/halite");
+        assert_eq!(dir(&[("HOME", "/own/a"), ("XDG_CACHE_HOME", "c")]), "/own/a/.cache/halite");
+        assert_eq!(dir(&[("HOME", "/own/a"), ("HALITE_CACHE", "here")]), "here");
         assert_eq!(dir(&[("HALITE_CACHE", ""), ("XDG_CACHE_HOME", "/tmp/c")]), "/tmp/c/halite");
     }
 }
