@@ -4,9 +4,7 @@
 #
 #   scripts/with-oclgrind.sh COMMAND...
 #
-# oclgrind's own settings, such as OCLGRIND_MAX_WGSIZE, may be given in the environment;
-# OCLGRIND_BUILD_OPTIONS=-cl-opt-disable where LLVM makes something of a kernel that oclgrind doesn't know, such
-# as a reversal of bits. (Its launcher,
+# oclgrind's own settings, such as OCLGRIND_MAX_WGSIZE, may be given in the environment. (Its launcher,
 # `oclgrind COMMAND`, doesn't reach programs that open the OpenCL loader at run time.)
 set -euo pipefail
 

@@ -204,12 +204,7 @@ impl<D: Driver> Engine<D> {
             self.check(op)?;
             let one = std::slice::from_ref(op);
             let lowered = compose::lower_ops(self, one)?;
-            let (ready, bytes) = self.ready(lowered.as_deref().unwrap_or(one))?;
-            let scratch = self.scratch(bytes)?;
-            let mut commands = Commands::new(&self.pool);
-            for r in &ready {
-                commands.push(r, &Bound { slots: &[], scratch: scratch.as_ref() })?;
-            }
+            let (mut commands, _scratch) = self.commands(lowered.as_deref().unwrap_or(one))?;
             // Each runs alone.
             commands.list.retain(|c| !matches!(c, Command::Barrier));
             Ok(self.failed.keep(self.driver.time(&commands.list))?.iter().sum())
@@ -217,14 +212,21 @@ impl<D: Driver> Engine<D> {
         ops.iter().map(time_one).collect()
     }
 
-    /// Runs native ops on buffers.
-    fn run(&self, ops: &[Op]) -> Result<()> {
+    /// The commands of native ops on buffers, and their scratch memory: it must live until they are submitted,
+    /// since others are given what is freed.
+    fn commands(&self, ops: &[Op]) -> Result<(Commands<'_, D>, Option<Buffer>)> {
         let (ready, bytes) = self.ready(ops)?;
         let scratch = self.scratch(bytes)?;
         let mut commands = Commands::new(&self.pool);
         for r in &ready {
             commands.push(r, &Bound { slots: &[], scratch: scratch.as_ref() })?;
         }
+        Ok((commands, scratch))
+    }
+
+    /// Runs native ops on buffers.
+    fn run(&self, ops: &[Op]) -> Result<()> {
+        let (commands, _scratch) = self.commands(ops)?;
         self.submit_commands(commands)
     }
 
