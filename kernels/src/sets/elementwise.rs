@@ -233,7 +233,7 @@ impl<'l, 'a> Each<'l, 'a> {
         let items = shape[..shape.len() - 1].iter().product::<usize>() * chunks;
         let size = if serial { 1 } else { self.to.info.max_workgroup_size.min(64) };
         // A lone invocation does the work of a group.
-        let per = if serial { items } else { (64 / size as usize).max(1) };
+        let per = if serial { items.max(1) } else { (64 / size as usize).max(1) };
         let mut launch = self.to.launch(self.template).workgroup([size, 1, 1]);
         for (name, value) in self.literals {
             launch = launch.literal(name, value);
@@ -299,6 +299,16 @@ mod tests {
 
     fn t(slot: u32, dtype: DType, shape: &[usize]) -> TensorRef {
         TensorRef::slot(slot, dtype, shape)
+    }
+
+    #[test]
+    fn nothing_is_copied_in_no_launch() {
+        let mut info = halite_hal::DeviceInfo::new("test", 0, "test", halite_hal::DeviceKind::Accelerator);
+        info.atomics = false;
+        let mut to = Lowering::new(&info);
+        let (x, y) = (t(0, DType::F32, &[2, 0, 3]), t(1, DType::BF16, &[2, 0, 3]));
+        copy(&mut to, &x, &y).unwrap();
+        assert!(to.finish().launches.is_empty());
     }
 
     #[test]
