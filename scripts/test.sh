@@ -66,7 +66,8 @@ stage lints cargo clippy --workspace --all-targets -- -D warnings
 stage build cargo build --release
 # Whole-system tests run the program as users have it; without this they run the one that cargo test builds.
 export HALITE_BIN="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/release/halite"
-stage tests cargo test --workspace
+# A test that hangs fails here, with its name as the last that was seen.
+stage tests timeout 45m cargo test --workspace
 for example in embed embed_vulkan embed_opencl embed_wgpu own_kernel custom_op; do
     stage "example $example" cargo run --release --quiet --example "$example"
 done

@@ -82,20 +82,20 @@ impl Queue {
             return Ok(Readback::ready(Vec::new()));
         }
         let device = &self.context.device;
+        let (sender, mapped) = sync_channel(1);
         let (staging, commands) = self.context.checked("download", bytes, || {
             let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
             let desc = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false };
             let staging = device.create_buffer(&desc);
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             encoder.copy_buffer_to_buffer(from, offset, &staging, 0, bytes);
+            // With the submission, that is under the queue's lock: asked for after it, another thread may have
+            // found the submission done before, and then nobody calls back. Nobody is told of a download that
+            // was given up.
+            encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |r| drop(sender.send(r)));
             (staging, encoder.finish())
         })?;
         let ticket = self.send(&mut self.state(), "download", Some(commands))?;
-        let (sender, mapped) = sync_channel(1);
-        self.context.checked("download", 0, || {
-            // Nobody is told of a download that was given up.
-            staging.map_async(wgpu::MapMode::Read, .., move |result| drop(sender.send(result)));
-        })?;
         Ok(Readback::new(Arrival { queue: self.clone(), ticket, staging, mapped, result: None }))
     }
 

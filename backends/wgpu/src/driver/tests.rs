@@ -367,7 +367,7 @@ fn several_threads_may_use_a_driver() {
                 let (d, program) = (&d, &program);
                 scope.spawn(move || {
                     let [x, y] = [0, 0].map(|_| Arc::new(d.allocate(16).unwrap()));
-                    for round in 0..20 {
+                    for round in 0..100 {
                         d.upload(&x, 0, &bytes(&[round; 4])).unwrap();
                         d.submit(&[dispatch(program, k, region(&x, 0, 16), region(&y, 0, 16))]).unwrap();
                         assert_eq!(words(d, &y, 4), [k * round; 4]);
