@@ -23,8 +23,10 @@ var<workgroup> end_: u32;
 @compute {{ workgroup }}
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
-    let group = wid.x + wid.y * nwg.x;
-    if group >= params.groups { return; }
+    let place = wid.x + wid.y * nwg.x;
+    // A group too many does the last one's work, and keeps it to itself. PoCL 3.1 compiles a kernel that writes nothing
+    // where this returns instead.
+    let group = min(place, params.groups - 1u);
     let first = group % params.parts * {{ 4 * lanes }}u;
     let quad = group / params.parts % params.quads;
     let kv_head = group / params.parts / params.quads % params.kv_heads;
@@ -98,7 +100,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 {% endfor %}
     sum_[5u * lane + 4u] = total;
     workgroupBarrier();
-    if turn == 0u && column < params.dv {
+    if place < params.groups && turn == 0u && column < params.dv {
         for (var i = lane + ACROSS; i < LANES; i += ACROSS) { total += sum_[5u * i + 4u]; }
         for (var h = 0u; h < heads; h++) {
             var sum = sum_[5u * lane + h];

@@ -63,8 +63,6 @@ impl Way {
                 let q = rows * (8 * s.d.div_ceil(32) + 1);
                 together(2 * rows as u32, q + 32 * 9 + 8 * rows)
             }
-            // PoCL gets it wrong, for a reason not found yet: lavapipe and oclgrind get it right.
-            Way::Split if info.backend == "opencl" && on_processor(info) => false,
             Way::Split => together(64, 4 * s.d.div_ceil(4) + 64 + 5 * 64),
         }
     }
