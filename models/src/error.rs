@@ -38,6 +38,23 @@ pub enum Error {
     /// There is nothing to continue.
     #[error("the prompt has no tokens")]
     EmptyPrompt,
+    /// Choices of experts that can't be replayed.
+    #[error(
+        "experts to be replayed must be {per_token} of {experts} for each of {tokens} tokens in {layers} layers"
+    )]
+    Choices {
+        /// Tokens of the batch.
+        tokens: usize,
+        /// Layers with experts.
+        layers: usize,
+        /// Experts in a layer.
+        experts: usize,
+        /// Experts that a token chooses.
+        per_token: usize,
+    },
+    /// Models that are to be compared aren't one model.
+    #[error("the models to compare have different configurations")]
+    DifferentModels,
     /// Tokenizer and model don't belong together.
     #[error("the tokenizer knows {known} tokens, the model only {vocab_size}")]
     TokenizerTooLarge {

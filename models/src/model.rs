@@ -77,6 +77,13 @@ impl Model {
         (total, active)
     }
 
+    /// Layers with experts, experts in each, and experts that a token chooses there; zeros in a dense model.
+    pub(crate) fn experts(&self) -> (usize, usize, usize) {
+        let config = &self.config;
+        let layers = config.num_hidden_layers - config.first_k_dense_replace;
+        config.moe.as_ref().map_or((0, 0, 0), |m| (layers, m.num_experts, m.num_experts_per_tok))
+    }
+
     /// Rotary tables for positions `0..positions` on the device.
     pub fn rope_tables(&self, positions: usize) -> Result<RopeBuffers> {
         RopeBuffers::new(&self.device, &self.config, positions)

@@ -13,7 +13,7 @@ mod ops;
 #[cfg(test)]
 mod tests;
 
-pub use ops::{RopeTables, Routing};
+pub use ops::{Choices, RopeTables, Routing};
 
 use halite_hal::{Attention, BinaryFn, DType, Graph, Op, Router, TensorRef};
 

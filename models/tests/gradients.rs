@@ -43,6 +43,7 @@ impl Probe {
             seqs: int(&[batch.seqs.len(), 4], &batch.seqs.concat()),
             cache: None,
             select: None,
+            choices: None,
         };
         let output = model::forward(&mut tape, &model.config, &weights, &inputs);
         let loss = tape.cross_entropy(output.logits, int(&[tokens], &batch.targets));

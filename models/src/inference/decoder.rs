@@ -5,7 +5,7 @@
 
 use crate::model::{Batch, CacheRef, Model, RopeBuffers, forward};
 use crate::sampling::likeliest;
-use crate::tape::Tape;
+use crate::tape::{Choices, Tape};
 use crate::{Error, Result};
 use halite_hal::{Buffer, DType, Op, Recording, StreamId, TensorRef};
 
@@ -18,15 +18,17 @@ pub enum Want {
     Last,
     /// Logits of every token.
     All,
-    /// Logits of every token, and which experts each token chose.
+    /// Logits of every token, what the routers said of it, and which experts it chose.
     Routing,
 }
 
 /// What a call of [`Decoder::feed`] gives.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fed {
     /// `[wanted tokens, vocab]`.
     pub logits: Vec<f32>,
+    /// For each layer with experts the router's logits `[tokens, num_experts]`; empty unless wanted.
+    pub router_logits: Vec<Vec<f32>>,
     /// For each layer with experts the choice `[tokens, num_experts_per_tok]`; empty unless wanted.
     pub experts: Vec<Vec<i32>>,
 }
@@ -40,7 +42,10 @@ struct Pass {
     ids: Buffer,
     positions: Buffer,
     seqs: Buffer,
+    /// Experts and places for [`Choices`], i32 `[2, layers, tokens, k]`, where they aren't chosen here.
+    choices: Option<Buffer>,
     logits: Buffer,
+    router_logits: Vec<Buffer>,
     experts: Vec<Buffer>,
 }
 
@@ -97,6 +102,12 @@ impl<'m> Decoder<'m> {
 
     /// Appends `tokens` to the sequence and computes what is wanted of them.
     pub fn feed(&mut self, tokens: &[u32], want: Want) -> Result<Fed> {
+        self.feed_routed(tokens, want, None)
+    }
+
+    /// [`feed`](Decoder::feed); with `choices`, each layer that has experts sends the tokens to those of its
+    /// `[tokens, num_experts_per_tok]`, and only their weights come from the router.
+    pub fn feed_routed(&mut self, tokens: &[u32], want: Want, choices: Option<&[&[i32]]>) -> Result<Fed> {
         let vocab = self.model.config.vocab_size;
         if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab) {
             return Err(Error::TokenId { id: i64::from(id), vocab_size: vocab });
@@ -108,11 +119,18 @@ impl<'m> Decoder<'m> {
             let requested = self.length + tokens.len();
             return Err(Error::ContextLength { requested, maximum: self.capacity });
         }
-        let kept = self.single.take_if(|p| p.tokens == tokens.len() && p.want == want);
+        let choices = choices.map(|c| self.places(tokens.len(), c)).transpose()?;
+        let routed = choices.is_some();
+        let kept = self
+            .single
+            .take_if(|p| p.tokens == tokens.len() && p.want == want && p.choices.is_some() == routed);
         let pass = match kept {
             Some(pass) => pass,
-            None => self.prepare(tokens.len(), want)?,
+            None => self.prepare(tokens.len(), want, routed)?,
         };
+        if let (Some(buffer), Some(choices)) = (&pass.choices, &choices) {
+            self.model.device.upload(STREAM, buffer, 0, bytemuck::cast_slice(choices))?;
+        }
         let fed = self.run(&pass, tokens)?;
         self.length += tokens.len();
         if tokens.len() == 1 {
@@ -136,7 +154,33 @@ impl<'m> Decoder<'m> {
         Ok(tokens)
     }
 
-    fn prepare(&self, tokens: usize, want: Want) -> Result<Pass> {
+    /// Checks choices of experts, and gives them with their places: `[2, layers, tokens, k]`.
+    fn places(&self, tokens: usize, choices: &[&[i32]]) -> Result<Vec<i32>> {
+        let (layers, experts, per_token) = self.model.experts();
+        let fits = |layer: &&[i32]| {
+            layer.len() == tokens * per_token && layer.iter().all(|&e| (0..experts as i32).contains(&e))
+        };
+        if choices.len() != layers || !choices.iter().all(fits) {
+            return Err(Error::Choices { tokens, layers, experts, per_token });
+        }
+        let place = |(i, &e): (usize, &i32)| (i / per_token * experts) as i32 + e;
+        let places = choices.iter().flat_map(|layer| layer.iter().enumerate().map(place));
+        Ok(choices.iter().copied().flatten().copied().chain(places).collect())
+    }
+
+    /// Room for choices of experts, and the parts of it that each layer reads.
+    fn choices(&self, tokens: usize) -> Result<(Buffer, Vec<Choices>)> {
+        let (layers, _, per_token) = self.model.experts();
+        let each = tokens * per_token;
+        let buffer = self.model.device.allocate(8 * (layers * each) as u64, 0)?;
+        let part =
+            |i: usize, shape: &[usize]| TensorRef::new(&buffer, DType::I32, shape).with_offset(i * each);
+        let layer = |i| Choices { experts: part(i, &[tokens, per_token]), places: part(layers + i, &[each]) };
+        let choices = (0..layers).map(layer).collect();
+        Ok((buffer, choices))
+    }
+
+    fn prepare(&self, tokens: usize, want: Want, routed: bool) -> Result<Pass> {
         let device = &self.model.device;
         let mut tape = Tape::new();
         let int = |n: usize| device.allocate(4 * n as u64, 0);
@@ -146,12 +190,17 @@ impl<'m> Decoder<'m> {
             Want::Last if tokens > 1 => Some(self.model.upload_i32(&[tokens as i32 - 1])?),
             _ => None,
         };
+        let (choices, parts) = match routed {
+            true => self.choices(tokens).map(|(buffer, parts)| (Some(buffer), Some(parts)))?,
+            false => (None, None),
+        };
         let batch = Batch {
             ids: TensorRef::new(&ids, DType::I32, &[tokens]),
             rope: self.rope.at(at.clone()),
             seqs: TensorRef::new(&seqs, DType::I32, &[1, 4]),
             cache: Some(CacheRef { layers: self.cache.clone(), rows: at }),
             select: select.map(|b| TensorRef::new(&b, DType::I32, &[1])),
+            choices: parts,
         };
         let weights = self.model.table.weights.map(|&i| tape.constant(self.model.weights.tensor(i)));
         let output = forward(&mut tape, &self.model.config, &weights, &batch);
@@ -160,16 +209,18 @@ impl<'m> Decoder<'m> {
             tape.graph.push(Op::copy(t.clone(), TensorRef::new(&buffer, t.dtype, &t.shape)));
             Ok(buffer)
         };
-        let mut experts = Vec::new();
+        let (mut router_logits, mut experts) = (Vec::new(), Vec::new());
         if want == Want::Routing {
             for (_, routing) in &output.routing {
+                let logits = tape.tensor(routing.logits);
+                router_logits.push(keep(&mut tape, logits)?);
                 experts.push(keep(&mut tape, routing.experts.clone())?);
             }
         }
         let logits = tape.tensor(output.logits);
         let logits = keep(&mut tape, logits)?;
         let recording = device.record(&tape.graph)?;
-        Ok(Pass { tokens, want, recording, ids, positions, seqs, logits, experts })
+        Ok(Pass { tokens, want, recording, ids, positions, seqs, choices, logits, router_logits, experts })
     }
 
     fn run(&self, pass: &Pass, tokens: &[u32]) -> Result<Fed> {
@@ -184,8 +235,10 @@ impl<'m> Decoder<'m> {
         device.replay(STREAM, &pass.recording, &[])?;
         let get = |buffer: &Buffer| device.download(STREAM, buffer, 0, buffer.bytes());
         let logits = get(&pass.logits)?.wait_as()?;
+        let router_logits =
+            pass.router_logits.iter().map(|b| Ok(get(b)?.wait_as()?)).collect::<Result<_>>()?;
         let experts = pass.experts.iter().map(|b| Ok(get(b)?.wait_as()?)).collect::<Result<_>>()?;
-        Ok(Fed { logits, experts })
+        Ok(Fed { logits, router_logits, experts })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::tree::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
 use crate::config::{AttentionKind, GroupScore, ModelConfig, MoeConfig, RouterScores};
-use crate::tape::{RopeTables, Routing, Tape, Var};
+use crate::tape::{Choices, RopeTables, Routing, Tape, Var};
 use halite_hal::{Attention, Op, Router, ScoreFn, TensorRef};
 
 /// What a forward pass reads besides weights.
@@ -18,6 +18,8 @@ pub struct Batch {
     pub cache: Option<CacheRef>,
     /// Rows whose logits are wanted, i32 `[rows]`; all without it.
     pub select: Option<TensorRef>,
+    /// The experts of each layer that has some, first to last, where the router isn't to choose them.
+    pub choices: Option<Vec<Choices>>,
 }
 
 /// A key-value cache and where the tokens of a batch go in it.
@@ -150,8 +152,13 @@ impl Pass<'_> {
 
     fn moe(&mut self, i: usize, w: &Moe<Var>, x: Var) -> Var {
         let logits = self.tape.linear(x, w.router, None);
-        let bias = w.bias.map(|b| self.tape.tensor(b));
-        let routing = self.tape.route(w.kind, logits, bias);
+        let routing = match &self.batch.choices {
+            Some(layers) => self.tape.route_to(w.kind, logits, &layers[self.routing.len()]),
+            None => {
+                let bias = w.bias.map(|b| self.tape.tensor(b));
+                self.tape.route(w.kind, logits, bias)
+            }
+        };
         let rows = self.tape.permute(x, &routing);
         let gate = self.tape.grouped_linear(rows, w.experts.gate, &routing);
         let up = self.tape.grouped_linear(rows, w.experts.up, &routing);

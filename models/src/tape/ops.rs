@@ -1,7 +1,7 @@
 //! The forward ops of a tape. Shapes are checked by the graph when it is recorded.
 
 use super::{Node, Tape, Var};
-use halite_hal::{Attention, BinaryFn, DType, Op, Router, TensorRef};
+use halite_hal::{Attention, BinaryFn, DType, Op, ReduceFn, Router, ScoreFn, TensorRef, UnaryFn};
 
 /// The routing of a batch of tokens: who goes where, and with which weight.
 #[derive(Clone, Debug)]
@@ -18,6 +18,15 @@ pub struct Routing {
     pub rows: TensorRef,
     /// Row of each assignment, i32 `[tokens, k]`.
     pub positions: TensorRef,
+}
+
+/// Experts that were chosen elsewhere, for [`Tape::route_to`].
+#[derive(Clone, Debug)]
+pub struct Choices {
+    /// Chosen experts, i32 `[tokens, k]`.
+    pub experts: TensorRef,
+    /// Where their scores lie among those of the batch, i32 `[tokens·k]`: token · experts + expert.
+    pub places: TensorRef,
 }
 
 /// Tables and positions of a rotary embedding.
@@ -138,20 +147,51 @@ impl Tape {
     /// Chooses experts from `logits [tokens, experts]` and sorts the assignments by expert.
     pub fn route(&mut self, kind: Router, logits: Var, bias: Option<TensorRef>) -> Routing {
         let tl = self.tensor(logits);
-        let (tokens, experts) = (tl.shape[0], tl.shape[1]);
-        let chosen = self.temporary(DType::I32, &[tokens, kind.top_k]);
-        let tw = self.temporary(DType::F32, &[tokens, kind.top_k]);
+        let chosen = self.temporary(DType::I32, &[tl.shape[0], kind.top_k]);
+        let weights = self.temporary(DType::F32, &[tl.shape[0], kind.top_k]);
+        self.graph.push(Op::router(kind, tl, bias, chosen.clone(), weights.clone()));
+        self.assign(kind, logits, chosen, weights)
+    }
+
+    /// [`Tape::route`] with the experts already chosen: only their weights come from `logits [tokens, experts]`,
+    /// by the same formula.
+    pub fn route_to(&mut self, kind: Router, logits: Var, choices: &Choices) -> Routing {
+        let tl = self.tensor(logits);
+        let tokens = tl.shape[0];
+        let scores = self.temporary(DType::F32, &tl.shape);
+        self.graph.push(match kind.scores {
+            ScoreFn::Softmax => Op::softmax(tl, scores.clone()),
+            _ => Op::unary(UnaryFn::Sigmoid, tl, scores.clone()),
+        });
+        let weights = self.temporary(DType::F32, &[tokens, kind.top_k]);
+        let column = |t: &TensorRef| t.clone().reshape(&[t.elems(), 1]);
+        self.graph.push(Op::embedding(column(&scores), choices.places.clone(), column(&weights)));
+        let affine = |scale, shift| UnaryFn::Affine { scale, shift };
+        if kind.normalize {
+            let sum = self.temporary(DType::F32, &[tokens]);
+            self.graph.push(Op::reduce(ReduceFn::Sum, weights.clone(), sum.clone(), false));
+            self.graph.push(Op::unary(affine(1.0.into(), 1e-20.into()), sum.clone(), sum.clone()));
+            let sum = column(&sum).broadcast(&weights.shape);
+            self.graph.push(Op::binary(BinaryFn::Div, weights.clone(), sum, weights.clone()));
+        }
+        self.graph.push(Op::unary(affine(kind.scale, 0.0.into()), weights.clone(), weights.clone()));
+        self.assign(kind, logits, choices.experts.clone(), weights)
+    }
+
+    /// Sorts the assignments of `chosen [tokens, k]` by expert.
+    fn assign(&mut self, kind: Router, logits: Var, chosen: TensorRef, weights: TensorRef) -> Routing {
+        let shape = self.tensor(logits).shape;
+        let (tokens, experts) = (shape[0], shape[1]);
         let offsets = self.temporary(DType::I32, &[experts + 1]);
         let rows = self.temporary(DType::I32, &[tokens * kind.top_k]);
         let positions = self.temporary(DType::I32, &[tokens, kind.top_k]);
-        self.graph.push(Op::router(kind, tl, bias, chosen.clone(), tw.clone()));
         self.graph.push(Op::expert_permutation(
             chosen.clone(),
             offsets.clone(),
             rows.clone(),
             positions.clone(),
         ));
-        let weights = self.output(tw, &[logits]);
+        let weights = self.output(weights, &[logits]);
         self.note(weights, Node::Router { kind, logits, experts: chosen.clone(), weights });
         Routing { experts: chosen, weights, logits, offsets, rows, positions }
     }

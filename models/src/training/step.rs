@@ -344,6 +344,7 @@ impl Trainer {
             seqs: TensorRef::new(&feed.seqs, DType::I32, &[feed.sequences, 4]),
             cache: None,
             select: None,
+            choices: None,
         };
         let output = forward(tape, &self.model.config, weights, &batch);
         let loss = tape.cross_entropy(output.logits, int(&feed.targets));

@@ -25,7 +25,7 @@ fn model(config: ModelConfig) -> (Arc<ReferenceDevice>, Model) {
 
 /// What [`Decoder::feed`] does, with logits that aren't rounded.
 fn feed(device: &ReferenceDevice, decoder: &mut Decoder<'_>, tokens: &[u32], want: Want) -> Vec<f64> {
-    let pass = decoder.prepare(tokens.len(), want).unwrap();
+    let pass = decoder.prepare(tokens.len(), want, false).unwrap();
     decoder.run(&pass, tokens).unwrap();
     decoder.length += tokens.len();
     let elems = pass.logits.bytes() as usize / 4;

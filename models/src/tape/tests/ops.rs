@@ -1,8 +1,10 @@
 //! Each op alone.
 
-use super::super::{RopeTables, Routing, Tape, Var};
+use super::super::{Choices, RopeTables, Routing, Tape, Var};
 use super::{Lab, check, check_with, leaves};
-use halite_hal::{Attention, DType, GroupScore, Router, ScoreFn};
+use halite_hal::philox::Normals;
+use halite_hal::reference::ReferenceDevice;
+use halite_hal::{Attention, DType, Device, GroupScore, Op, Router, ScoreFn};
 use proptest::prelude::*;
 
 #[test]
@@ -104,6 +106,48 @@ fn route(lab: &Lab, tape: &mut Tape, kind: Router, logits: Var) -> Routing {
 fn router_weights() {
     for kind in routers() {
         check(&[&[4, 6]], &|lab, t, v| route(lab, t, kind, v[0]).weights);
+        check(&[&[4, 6]], &|lab, t, v| {
+            let experts: Vec<i32> =
+                (0..4).flat_map(|t| (0..kind.top_k as i32).map(move |j| (t + j) % 6)).collect();
+            t.route_to(kind, v[0], &choices(lab, &experts)).weights
+        });
+    }
+}
+
+/// Choices of four tokens among six experts.
+fn choices(lab: &Lab, experts: &[i32]) -> Choices {
+    let k = experts.len() / 4;
+    let places: Vec<i32> = experts.iter().enumerate().map(|(i, &e)| (i / k * 6) as i32 + e).collect();
+    Choices { experts: lab.int(&[4, k], experts), places: lab.int(&[4 * k], &places) }
+}
+
+#[test]
+fn weights_of_the_routers_own_choices_are_the_routers() {
+    let lab = Lab { device: ReferenceDevice::new() };
+    for kind in routers() {
+        let logits = lab.float(&[4, 6], &Normals::new(6, 0).take(24).collect::<Vec<_>>());
+        let run = |mut tape: Tape, routing: Routing| {
+            let parts = [tape.tensor(routing.weights), routing.experts, routing.positions];
+            let kept = parts.map(|t| {
+                let kept = lab.tensor(t.dtype, &t.shape);
+                tape.graph.push(Op::copy(t, kept.clone()));
+                kept
+            });
+            lab.run(&lab.device.record(&tape.graph).unwrap());
+            kept.map(|t| lab.read(&t))
+        };
+        let mut tape = Tape::new();
+        let v = tape.constant(logits.clone());
+        let routing = route(&lab, &mut tape, kind, v);
+        let want = run(tape, routing);
+        let experts: Vec<i32> = want[1].iter().map(|&e| e as i32).collect();
+        let mut tape = Tape::new();
+        let v = tape.constant(logits);
+        let routing = tape.route_to(kind, v, &choices(&lab, &experts));
+        let got = run(tape, routing);
+        assert_eq!(got[1..], want[1..], "{kind:?}");
+        let near = got[0].iter().zip(&want[0]).all(|(a, b)| (a - b).abs() <= 1e-14);
+        assert!(near, "{kind:?}: {:?}, wanted {:?}", got[0], want[0]);
     }
 }
 
@@ -146,8 +190,7 @@ fn given(lab: &Lab, tape: &mut Tape, experts: usize, chosen: [&[i32]; 2], weight
     let offsets = tape.temporary(DType::I32, &[experts + 1]);
     let rows = tape.temporary(DType::I32, &[2 * tokens]);
     let positions = tape.temporary(DType::I32, &[tokens, 2]);
-    let op =
-        halite_hal::Op::expert_permutation(ids.clone(), offsets.clone(), rows.clone(), positions.clone());
+    let op = Op::expert_permutation(ids.clone(), offsets.clone(), rows.clone(), positions.clone());
     tape.graph.push(op);
     Routing { experts: ids, weights, logits: weights, offsets, rows, positions }
 }
