@@ -1,7 +1,9 @@
-//! Inference: tokens through a model with a key-value cache, and text generation on top.
+//! Inference: tokens through a model with a key-value cache, text generation on top, and the comparison of
+//! devices.
 
 mod decoder;
 mod generate;
+pub mod parity;
 
 pub use decoder::{Decoder, Fed, Want};
 pub use generate::{Finish, GenerateOptions, Generation, Generator};
