@@ -181,12 +181,19 @@ fn the_demo_trains_and_compares_devices() {
     assert_eq!(cpu["max_logit_difference"], 0.0);
     assert_eq!(cpu["mean_kl"], 0.0);
     assert_eq!((&cpu["same_tokens"], &cpu["router_agreement"]), (&true.into(), &1.0.into()));
+    assert!(cpu["first_near_tie"].is_null() && cpu.get("fault").is_none(), "{cpu}");
+    for r in rows {
+        // The tight bound of parity; in standard deviations.
+        assert!(r["max_logit_difference_replayed"].as_f64().is_some_and(|x| x <= 2e-4), "{r}");
+    }
     place.ok("generate --model demo --prompt the -n 4");
 
     // Another demo takes its place, but nothing else that is there.
     place.write("demo/notes.txt", "mine");
     let table = place.ok(demo).stdout;
-    assert!(table.contains("bits a byte") && table.contains("cpu:0"), "{table}");
+    for word in ["bits a byte", "cpu:0", "first near-tie", "diff replayed"] {
+        assert!(table.contains(word), "{word:?} in {table}");
+    }
     assert_eq!(place.read_text("demo/notes.txt"), "mine");
     assert_eq!(place.metrics("demo").len(), 2);
 

@@ -1,13 +1,14 @@
 //! `halite demo`: trains a small model, then runs it on every device and compares.
 
+mod compare;
+
 use super::DeviceArgs;
 use super::error::{Error, Result};
 use super::output::{self, note, say};
 use super::train::{holds_a_run, peak_memory, tokenizer_files, with_progress};
-use halite::hal::{Device, DeviceInfo};
+use halite::hal::Device;
 use halite::models::checkpoint;
 use halite::models::data::bigram_bits_per_byte;
-use halite::models::inference::{Decoder, Want};
 use halite::models::model::Model;
 use halite::models::training::{DataConfig, Prepared, Run, RunConfig, Trainer, TrainingConfig};
 use std::path::{Path, PathBuf};
@@ -43,41 +44,8 @@ pub struct Demo {
 /// In the folder of a demo's run, which the next demo may replace.
 const MARKER: &str = ".demo";
 
-/// Bytes of held-out text that the devices continue, and tokens that they generate.
+/// Bytes of held-out text that the devices continue.
 const PROMPT: usize = 128;
-const NEW_TOKENS: usize = 64;
-
-/// One device's part of the comparison.
-#[derive(serde::Serialize)]
-struct Row {
-    device: String,
-    name: String,
-    /// Why the device couldn't run the model.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    #[serde(flatten)]
-    comparison: Option<Comparison>,
-}
-
-/// A device's speed, and how far it is from the CPU.
-#[derive(serde::Serialize)]
-struct Comparison {
-    prefill_tokens_per_second: f64,
-    decode_tokens_per_second: f64,
-    max_logit_difference: f64,
-    mean_kl: f64,
-    same_tokens: bool,
-    router_agreement: f64,
-}
-
-/// What a device made of the prompt.
-struct Answer {
-    logits: Vec<f32>,
-    experts: Vec<Vec<i32>>,
-    tokens: Vec<u32>,
-    prefill_seconds: f64,
-    decode_seconds: f64,
-}
 
 impl Demo {
     pub fn run(self) -> Result<()> {
@@ -121,20 +89,22 @@ impl Demo {
         let (_, bits) =
             outcome.validation.ok_or_else(|| Error::Failed("stopped before the validation".into()))?;
         let bigram = bigram_bits_per_byte(&prepared.train_texts, &prepared.validation_texts)?;
-        let rows = self.compare(&prepared)?;
+        let rows = compare::all_devices(&self.out, &prompt(&prepared)?, &self.device.options()?)?;
         if self.json {
-            return output::json(&serde_json::json!({
+            output::json(&serde_json::json!({
                 "steps": outcome.steps,
                 "seconds": seconds,
                 "validation_bits_per_byte": bits,
                 "bigram_bits_per_byte": bigram,
                 "devices": rows,
-            }));
+            }))?;
+            return compare::verdict(&rows);
         }
         say!("trained {} steps in {seconds:.0} s; peak memory {memory}", outcome.steps)?;
         say!("validation: {bits:.3} bits a byte; a byte-bigram model of the same text: {bigram:.3}")?;
         say!("model saved in {}\n", self.out.display())?;
-        print(&rows)
+        compare::print(&rows)?;
+        compare::verdict(&rows)
     }
 
     /// The text to train on: what was asked for, or Halite's own.
@@ -160,45 +130,13 @@ impl Demo {
         }
         Ok(paths)
     }
-
-    /// Runs the trained model on every device; the CPU is what the others are compared with.
-    fn compare(&self, prepared: &Prepared) -> Result<Vec<Row>> {
-        let text = prepared.validation_texts.iter().max_by_key(|t| t.len()).map_or("fn ", |t| t.as_str());
-        let end = (0..=PROMPT.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
-        let prompt = prepared.tokenizer.encode(&text[..end], true)?;
-        let registry = halite::registry();
-        let options = self.device.options()?;
-        let run = |selector: &str| -> Result<Answer> {
-            let device = registry.open(selector, &options)?;
-            answer(&Model::open(device, &self.out)?, &prompt)
-        };
-        let answers: Vec<_> = registry.find("all")?.into_iter().map(|i| (run(&i.selector), i)).collect();
-        // Without the CPU backend, the first device that answers is what the others are compared with.
-        let mut answered = answers.iter().filter_map(|(a, info)| Some((info, a.as_ref().ok()?)));
-        let base = answered.clone().find(|(info, _)| info.backend == "cpu").or_else(|| answered.next());
-        let vocab = prepared.model.vocab_size;
-        let row = |(answer, info): &(Result<Answer>, DeviceInfo)| Row {
-            device: info.selector.clone(),
-            name: info.name.clone(),
-            error: answer.as_ref().err().map(Error::to_string),
-            comparison: answer.as_ref().ok().zip(base).map(|(a, (_, b))| compare(a, b, prompt.len(), vocab)),
-        };
-        Ok(answers.iter().map(row).collect())
-    }
 }
 
-/// What `a` says of a prompt of `tokens` tokens, beside what `b` says.
-fn compare(a: &Answer, b: &Answer, tokens: usize, vocab: usize) -> Comparison {
-    let differences = a.logits.iter().zip(&b.logits).map(|(x, y)| f64::from(x - y).abs());
-    Comparison {
-        prefill_tokens_per_second: tokens as f64 / a.prefill_seconds,
-        // The first token comes with the prompt.
-        decode_tokens_per_second: (a.tokens.len() - 1) as f64 / a.decode_seconds,
-        max_logit_difference: differences.fold(0.0, f64::max),
-        mean_kl: mean_kl(&b.logits, &a.logits, vocab),
-        same_tokens: a.tokens == b.tokens,
-        router_agreement: agreement(&a.experts, &b.experts),
-    }
+/// The beginning of the longest text that was held out.
+fn prompt(prepared: &Prepared) -> Result<Vec<u32>> {
+    let text = prepared.validation_texts.iter().max_by_key(|t| t.len()).map_or("fn ", |t| t.as_str());
+    let end = (0..=PROMPT.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+    Ok(prepared.tokenizer.encode(&text[..end], true)?)
 }
 
 /// A number of seconds.
@@ -236,79 +174,6 @@ fn replace_demo(out: &Path) -> Result<()> {
     }
     for file in ["latest", "metrics.jsonl"].map(|name| out.join(name)).iter().filter(|f| f.exists()) {
         std::fs::remove_file(file).map_err(failed)?;
-    }
-    Ok(())
-}
-
-fn answer(model: &Model, prompt: &[u32]) -> Result<Answer> {
-    let mut decoder = Decoder::new(model, prompt.len() + NEW_TOKENS)?;
-    // Once to prepare, so that compilation isn't timed.
-    decoder.feed(prompt, Want::Routing)?;
-    decoder.truncate(0);
-    let started = Instant::now();
-    let fed = decoder.feed(prompt, Want::Routing)?;
-    let prefill_seconds = started.elapsed().as_secs_f64();
-    let started = Instant::now();
-    let tokens = decoder.greedy(&fed.logits, NEW_TOKENS)?;
-    let decode_seconds = started.elapsed().as_secs_f64();
-    Ok(Answer { logits: fed.logits, experts: fed.experts, tokens, prefill_seconds, decode_seconds })
-}
-
-/// Mean over rows of Σ p·(ln p − ln q), in nats, p and q the softmax of `p` and `q`.
-fn mean_kl(p: &[f32], q: &[f32], vocab: usize) -> f64 {
-    let log_softmax = |row: &[f32]| {
-        let max = row.iter().copied().fold(f32::MIN, f32::max);
-        let sum: f64 = row.iter().map(|&x| f64::from(x - max).exp()).sum();
-        row.iter().map(|&x| f64::from(x - max) - sum.ln()).collect::<Vec<f64>>()
-    };
-    let rows = p.chunks(vocab).zip(q.chunks(vocab));
-    let kl = rows.map(|(p, q)| {
-        let (p, q) = (log_softmax(p), log_softmax(q));
-        p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>()
-    });
-    kl.sum::<f64>() / (p.len() / vocab).max(1) as f64
-}
-
-/// Share of the choices of experts that are the same.
-fn agreement(a: &[Vec<i32>], b: &[Vec<i32>]) -> f64 {
-    let pairs = a.iter().flatten().zip(b.iter().flatten());
-    let total = pairs.clone().count();
-    pairs.filter(|(x, y)| x == y).count() as f64 / total.max(1) as f64
-}
-
-fn print(rows: &[Row]) -> Result<()> {
-    let heading = [
-        "device",
-        "prefill tok/s",
-        "decode tok/s",
-        "max logit diff",
-        "mean KL",
-        "same tokens",
-        "router agreement",
-        "name",
-    ];
-    let mut table = vec![heading.map(String::from).to_vec()];
-    for r in rows {
-        let mut row = vec![r.device.clone()];
-        match &r.comparison {
-            Some(c) => row.extend([
-                format!("{:.0}", c.prefill_tokens_per_second),
-                format!("{:.0}", c.decode_tokens_per_second),
-                format!("{:.2e}", c.max_logit_difference),
-                format!("{:.2e}", c.mean_kl),
-                if c.same_tokens { "yes".into() } else { "no".into() },
-                format!("{:.2}%", 100.0 * c.router_agreement),
-            ]),
-            None => row.extend(["-"; 6].map(String::from)),
-        }
-        row.push(r.name.clone());
-        table.push(row);
-    }
-    output::table(&table)?;
-    for r in rows {
-        if let Some(error) = &r.error {
-            return Err(Error::Failed(format!("{} can't run the model: {error}", r.device)));
-        }
     }
     Ok(())
 }
