@@ -2,9 +2,19 @@
 
 mod common;
 
-use common::Place;
 use common::parity::{check_grads, check_logits, check_training};
+use common::{Place, data};
+use halite::hal::philox::Normals;
+use halite::hal::reference::ReferenceDevice;
+use halite::hal::{
+    Buffer, DType, Device, DeviceOptions, GroupScore, Op, Router, ScoreFn, StreamId, TensorRef,
+};
+use halite::models::inference::parity::Reference;
+use halite::models::model::Model;
+use halite::models::tape::{Choices, Tape};
+use halite::models::tokenizer::Tokenizer;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Selectors of all devices but the CPU. On a machine without any these tests have nothing to compare.
 fn others(place: &Place) -> Vec<String> {
@@ -15,6 +25,12 @@ fn others(place: &Place) -> Vec<String> {
         eprintln!("skipped: there is no device but the CPU (scripts/drivers.sh installs software drivers)");
     }
     found
+}
+
+/// Opens a device in this process, with the compiled programs of the other tests.
+fn open(selector: &str) -> Arc<dyn Device> {
+    let options = DeviceOptions::default().cache_dir(concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+    halite::registry().open(selector, &options).unwrap()
 }
 
 #[test]
@@ -43,20 +59,118 @@ fn fifty_steps_follow_one_curve_and_one_checkpoint_says_the_same_everywhere() {
         place.ok(&format!("train --config run.toml --steps 50 --device {device} --out {out}"));
         place.metrics(out).iter().map(|m| m["loss"].as_f64().unwrap()).collect()
     };
-    let tokens = |device: &str| -> Value {
+    let tokens = |device: &str| -> Vec<Value> {
         let line = format!("generate --model cpu --prompt the -n 48 --json --device {device}");
-        place.ok(&line).json()["tokens"].clone()
+        place.ok(&line).json()["tokens"].as_array().unwrap().clone()
     };
     let want = losses("cpu:0", "cpu");
     assert_eq!(want.len(), 50);
     let said = tokens("cpu:0");
+    let tokenizer = Tokenizer::from_file(place.path("cpu/step-50/tokenizer.json")).unwrap();
+    let prompt = tokenizer.encode("the", true).unwrap();
+    let cpu = Model::open(open("cpu:0"), &place.path("cpu")).unwrap();
+    let reference = Reference::new(&cpu, &prompt, 47).unwrap();
     for device in others {
         let got = losses(&device, &device.replace(':', "-"));
         for (step, (got, want)) in got.iter().zip(&want).enumerate() {
             let off = (got / want - 1.0).abs();
             assert!(off <= 1e-3, "{device} at step {}: {got}, wanted {want}; off by {off:e}", step + 1);
         }
-        assert_eq!(tokens(&device), said, "{device}");
+        let model = Model::open(open(&device), &place.path("cpu")).unwrap();
+        let parity = reference.compare(&model).unwrap();
+        parity.check().unwrap_or_else(|fault| panic!("{device} {fault}"));
+        // Of tokens 0 to 47 after the prompt, the first is chosen at the prompt's last.
+        let agreed = parity.first.map_or(48, |p| (p.token + 1).saturating_sub(prompt.len()));
+        let got = tokens(&device);
+        assert_eq!(got.len(), said.len(), "{device}");
+        assert_eq!(got[..agreed], said[..agreed], "{device}: {parity:?}");
+    }
+}
+
+#[test]
+fn devices_part_ways_at_near_ties_alone() {
+    let prompt: Vec<u32> = (0..24).map(|i| i * i * 7 % 50).collect();
+    let others: Vec<_> = others(&Place::new()).iter().map(|selector| open(selector)).collect();
+    for name in ["mixtral_6x3", "mixtral_10x1", "glm4_moe"] {
+        let cpu = Model::open(open("cpu:0"), &data(name)).unwrap();
+        let reference = Reference::new(&cpu, &prompt, 4).unwrap();
+        // Its own choices, which it makes again.
+        let parity = reference.compare(&cpu).unwrap();
+        assert!(parity.free == 0.0 && parity.first.is_none(), "{name}: {parity:?}");
+        parity.check().unwrap();
+        for device in &others {
+            let parity = reference.compare(&Model::open(device.clone(), &data(name)).unwrap()).unwrap();
+            parity.check().unwrap_or_else(|fault| panic!("{name}: {} {fault}", device.info().selector));
+        }
+    }
+}
+
+/// The weights that a router gives, and those of the same experts as they are when choices are replayed.
+fn router_weights(device: &dyn Device, kind: Router, logits: &[f32], bias: &[f32]) -> [Vec<f32>; 2] {
+    const STREAM: StreamId = StreamId(0);
+    let upload = |bytes: Vec<u8>| -> Buffer {
+        let buffer = device.allocate(bytes.len() as u64, 0).unwrap();
+        device.upload(STREAM, &buffer, 0, &bytes).unwrap();
+        buffer
+    };
+    let floats = |x: &[f32]| upload(x.iter().flat_map(|x| x.to_le_bytes()).collect());
+    let ints = |x: &[i32]| upload(x.iter().flat_map(|x| x.to_le_bytes()).collect());
+    let (experts, k) = (bias.len(), kind.top_k);
+    let tokens = logits.len() / experts;
+    let tensor = |b: &Buffer, dtype, shape: &[usize]| TensorRef::new(b, dtype, shape);
+    let logits = tensor(&floats(logits), DType::F32, &[tokens, experts]);
+    let bias = kind.bias.then(|| tensor(&floats(bias), DType::F32, &[experts]));
+    let kept = [(); 2].map(|()| device.allocate(4 * (tokens * k) as u64, 0).unwrap());
+
+    let mut tape = Tape::new();
+    let v = tape.constant(logits.clone());
+    let routing = tape.route(kind, v, bias);
+    let (chosen, weights) = (routing.experts, tape.tensor(routing.weights));
+    tape.graph.push(Op::copy(chosen, tensor(&kept[0], DType::I32, &[tokens, k])));
+    tape.graph.push(Op::copy(weights, tensor(&kept[1], DType::F32, &[tokens, k])));
+    device.replay(STREAM, &device.record(&tape.graph).unwrap(), &[]).unwrap();
+    let read = |b: &Buffer| device.download(STREAM, b, 0, b.bytes()).unwrap();
+    let chosen: Vec<i32> = read(&kept[0]).wait_as().unwrap();
+    let want: Vec<f32> = read(&kept[1]).wait_as().unwrap();
+
+    let places: Vec<i32> = chosen.iter().enumerate().map(|(i, e)| (i / k * experts) as i32 + e).collect();
+    let choices = Choices {
+        experts: tensor(&ints(&chosen), DType::I32, &[tokens, k]),
+        places: tensor(&ints(&places), DType::I32, &[tokens * k]),
+    };
+    let mut tape = Tape::new();
+    let v = tape.constant(logits);
+    let routing = tape.route_to(kind, v, &choices);
+    let weights = tape.tensor(routing.weights);
+    tape.graph.push(Op::copy(weights, tensor(&kept[1], DType::F32, &[tokens, k])));
+    device.replay(STREAM, &device.record(&tape.graph).unwrap(), &[]).unwrap();
+    [want, read(&kept[1]).wait_as().unwrap()]
+}
+
+#[test]
+fn replayed_choices_have_the_weights_of_the_router_on_every_device() {
+    let normals = |n, stream| Normals::new(5, stream).take(n).map(|x| x as f32).collect::<Vec<_>>();
+    let (logits, bias) = (normals(7 * 8, 0), normals(8, 1));
+    let kinds = [
+        Router::new(ScoreFn::Softmax, 2).normalize(true),
+        Router::new(ScoreFn::Softmax, 3).scale(0.5),
+        Router::new(ScoreFn::Softmax, 1).normalize(true).bias(true),
+        Router::new(ScoreFn::Sigmoid, 8),
+        Router::new(ScoreFn::Sigmoid, 3)
+            .groups(4, 2, GroupScore::SumTop2)
+            .bias(true)
+            .normalize(true)
+            .scale(2.5),
+    ];
+    let mut devices: Vec<Arc<dyn Device>> = vec![Arc::new(ReferenceDevice::new()), open("cpu:0")];
+    devices.extend(others(&Place::new()).iter().map(|selector| open(selector)));
+    for device in devices {
+        for kind in kinds {
+            let [want, got] = router_weights(&*device, kind, &logits, &bias);
+            assert_eq!(want.len(), 7 * kind.top_k);
+            let near = want.iter().zip(&got).all(|(w, g)| (w - g).abs() <= 2e-6 * w.abs());
+            assert!(near, "{} {kind:?}: {got:?}, wanted {want:?}", device.info().selector);
+        }
     }
 }
 
