@@ -15,7 +15,12 @@ fn better(a: Best, b: Best) -> Best {
     if a.index == NONE || b.value > a.value || (b.value == a.value && b.index < a.index) { return b; }
     return a;
 }
-{% if group %}
+{% if subgroup %}
+fn row_best(lane: u32, x: Best) -> Best {
+    let value = subgroupMax(x.value);
+    return Best(value, subgroupMin(select(NONE, x.index, x.value == value)));
+}
+{% elif group %}
 var<workgroup> indices_: array<u32, {{ workgroup_size }}>;
 
 fn row_best(lane: u32, x: Best) -> Best {

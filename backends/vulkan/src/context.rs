@@ -1,5 +1,6 @@
 //! The instance and the logical device, and what the validation layer says of their use.
 
+use crate::info;
 use ash::{Device, Entry, Instance, ext, khr, vk};
 use halite_hal::{Error, Result};
 use std::ffi::{CStr, c_void};
@@ -225,11 +226,12 @@ impl Context {
         }
         // SAFETY: the structures are those of extensions that the device has.
         unsafe { host.instance.get_physical_device_features2(physical, &mut query) };
-        let (has_timeline, has_control) =
-            (timeline.timeline_semaphore == vk::TRUE, control.subgroup_size_control == vk::TRUE);
+        let has_timeline = timeline.timeline_semaphore == vk::TRUE;
+        let has_control = info::controls_subgroups(&control);
         let mut timeline = vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true);
-        let mut control =
-            vk::PhysicalDeviceSubgroupSizeControlFeatures::default().subgroup_size_control(true);
+        let mut control = vk::PhysicalDeviceSubgroupSizeControlFeatures::default()
+            .subgroup_size_control(true)
+            .compute_full_subgroups(true);
         let queues =
             [vk::DeviceQueueCreateInfo::default().queue_family_index(family).queue_priorities(&[1.0])];
         let mut create =

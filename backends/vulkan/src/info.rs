@@ -126,7 +126,7 @@ pub(crate) fn describe(host: &Host, physical: vk::PhysicalDevice, index: usize) 
     let usable = subgroup.supported_stages.contains(vk::ShaderStageFlags::COMPUTE)
         && subgroup.supported_operations.contains(operations);
     info.subgroup_size_control = has_control
-        && sizes.subgroup_size_control == vk::TRUE
+        && controls_subgroups(&sizes)
         && control.required_subgroup_size_stages.contains(vk::ShaderStageFlags::COMPUTE);
     info.subgroup_sizes = usable.then_some(match info.subgroup_size_control {
         true => (control.min_subgroup_size, control.max_subgroup_size),
@@ -139,4 +139,9 @@ pub(crate) fn describe(host: &Host, physical: vk::PhysicalDevice, index: usize) 
     let families = unsafe { host.instance.get_physical_device_queue_family_properties(physical) };
     info.timestamps = families.get(family as usize).is_some_and(|f| f.timestamp_valid_bits >= 32);
     info
+}
+
+/// Whether a kernel may ask for a subgroup size, and that its subgroups are full.
+pub(crate) fn controls_subgroups(features: &vk::PhysicalDeviceSubgroupSizeControlFeatures<'_>) -> bool {
+    features.subgroup_size_control == vk::TRUE && features.compute_full_subgroups == vk::TRUE
 }

@@ -97,7 +97,8 @@ impl VulkanProgram {
                 && wanted.is_power_of_two()
             {
                 size = size.required_subgroup_size(wanted);
-                stage = stage.push_next(&mut size);
+                let full = vk::PipelineShaderStageCreateFlags::REQUIRE_FULL_SUBGROUPS;
+                stage = stage.flags(full).push_next(&mut size);
             } else if info.subgroup_sizes != Some((wanted, wanted)) {
                 // SAFETY: nothing uses the module.
                 unsafe { device.destroy_shader_module(module, None) };

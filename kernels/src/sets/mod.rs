@@ -32,7 +32,9 @@ pub(crate) mod tests {
     /// Lowers the ops in every variant, on a device without limits and on one of each profile, and checks
     /// that the kernels are valid.
     pub(crate) fn translates(set: &dyn KernelSet, ops: &[Op]) {
-        let mut infos = vec![DeviceInfo::new("test", 0, "test", DeviceKind::DiscreteGpu)];
+        let mut full = DeviceInfo::new("test", 0, "test", DeviceKind::DiscreteGpu);
+        full.subgroup_sizes = Some((32, 32));
+        let mut infos = vec![full];
         for profile in ["minimal", "mlu-class"] {
             let mut info = infos[0].clone();
             Profile::named(profile).unwrap().apply(&mut info);

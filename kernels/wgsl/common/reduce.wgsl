@@ -1,6 +1,11 @@
 // Sum and maximum over the workgroup, the same on every invocation, in an order that depends on nothing but
-// the workgroup's size. All invocations must call them; each call ends with a barrier passed.
-{% if workgroup_size > 1 %}
+// the workgroup's size and the device. All invocations must call them; where barriers are needed, each call ends
+// with one passed.
+{% if subgroup %}
+// The workgroup is one subgroup.
+fn workgroup_sum(lane: u32, x: f32) -> f32 { return subgroupAdd(x); }
+fn workgroup_max(lane: u32, x: f32) -> f32 { return subgroupMax(x); }
+{% elif workgroup_size > 1 %}
 var<workgroup> reduce_: array<f32, {{ workgroup_size }}>;
 
 fn workgroup_sum(lane: u32, x: f32) -> f32 {

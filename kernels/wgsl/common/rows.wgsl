@@ -14,7 +14,7 @@
     let i0 = rest_;
 {% endmacro %}
 
-{# Columns: an invocation takes four neighbours at 4 · lane, and again every STEP columns. #}
+{# Columns: an invocation takes four neighbours at 4 · lane, and again every STEP columns. Few invocations have many. #}
 {% macro columns(group, workgroup_size) %}
 const STEP = {{ 4 * workgroup_size if group else 4 }}u;
 
@@ -23,14 +23,14 @@ fn kept(v: vec4<f32>, m: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), v, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(m));
 }
 
-// A running sum. An invocation that has a row to itself adds up parts of it first: one running f32 sum over
-// many terms loses too much.
+// A running sum. An invocation that has a row to itself, or shares it with few, adds up parts of it first: one
+// running f32 sum over many terms loses too much.
 struct Sum { part: vec4<f32>, total: f32, terms: u32 }
 
 const NOTHING = Sum(vec4<f32>(0.0), 0.0, 0u);
 
 fn add(s: Sum, v: vec4<f32>) -> Sum {
-{% if group %}
+{% if group and workgroup_size > 32 %}
     return Sum(s.part + v, 0.0, 0u);
 {% else %}
     let part = s.part + v;

@@ -19,6 +19,8 @@ pub(crate) struct Rows;
 pub(super) enum Team {
     /// A workgroup of this many invocations.
     Group(u32),
+    /// A workgroup that is one subgroup of this size, and needs no barriers.
+    Subgroup(u32),
     /// One invocation.
     Single,
 }
@@ -29,14 +31,16 @@ impl Team {
     pub(super) fn variant(self) -> Variant {
         match self {
             Team::Group(n) => Variant::named(format!("workgroup-{n}")),
+            Team::Subgroup(n) => Variant::named(format!("subgroup-{n}")),
             Team::Single => Variant::named(Self::SINGLE),
         }
     }
 
     /// That of a variant's name, whatever comes before it.
     pub(super) fn of(variant: &Variant) -> Team {
-        let size = variant.0.rsplit_once("workgroup-").and_then(|(_, n)| n.parse().ok());
-        size.map_or(Team::Single, Team::Group)
+        let size = |kind: &str| variant.0.rsplit_once(kind).and_then(|(_, n)| n.parse().ok());
+        let subgroup = || size("subgroup-").map(Team::Subgroup);
+        size("workgroup-").map(Team::Group).or_else(subgroup).unwrap_or(Team::Single)
     }
 
     /// The workgroups that a device can have, a small one and a large one.
@@ -54,11 +58,21 @@ impl Team {
         sizes
     }
 
+    /// The largest subgroup that the device can be made to use.
+    fn subgroup(info: &DeviceInfo) -> Option<Team> {
+        let (low, high) = info.subgroup_sizes?;
+        let known = low == high || info.subgroup_size_control;
+        (known && high >= 2 && high <= info.max_workgroup_size).then_some(Team::Subgroup(high))
+    }
+
     /// The best guess first, for rows of `n` elements.
     pub(super) fn for_rows(info: &DeviceInfo, rows: usize, n: usize) -> Vec<Team> {
         let mut all = Self::groups(info);
         if n > 2048 {
             all.reverse();
+        }
+        if let Some(team) = Self::subgroup(info) {
+            all.insert(if n <= 512 { 0 } else { all.len() }, team);
         }
         let many_short = n <= 32 || (n <= 256 && rows >= 1 << 16);
         // Processors run the invocations of a workgroup one after the other, and stop at each barrier.
@@ -70,10 +84,21 @@ impl Team {
     /// Ends a launch with `rows` rows, or other units.
     pub(super) fn launch(self, launch: LaunchBuilder<'_, '_>, most: u32, rows: usize) -> Result<()> {
         match self {
-            Team::Group(n) => launch.literal("group", true).workgroup([n, 1, 1]).linear(rows),
+            Team::Group(n) => {
+                let launch = launch.literal("group", true).literal("subgroup", false);
+                launch.workgroup([n, 1, 1]).linear(rows)
+            }
+            Team::Subgroup(n) => {
+                let launch = launch.literal("group", true).literal("subgroup", true);
+                launch.subgroup(n).workgroup([n, 1, 1]).linear(rows)
+            }
             Team::Single => {
                 let n = most.min(64);
-                launch.literal("group", false).workgroup([n, 1, 1]).linear(rows.div_ceil(n as usize))
+                launch
+                    .literal("group", false)
+                    .literal("subgroup", false)
+                    .workgroup([n, 1, 1])
+                    .linear(rows.div_ceil(n as usize))
             }
         }
     }
@@ -131,7 +156,7 @@ mod tests {
 
     #[test]
     fn teams_are_found_by_the_names_of_variants() {
-        for team in [Team::Group(64), Team::Single] {
+        for team in [Team::Group(64), Team::Subgroup(32), Team::Single] {
             assert_eq!(Team::of(&team.variant()), team);
             for split in [false, true] {
                 let how = reduce::How { team, split };

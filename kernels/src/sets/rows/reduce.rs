@@ -60,7 +60,7 @@ pub(super) fn variants(x: &Layout, info: &DeviceInfo) -> Vec<Variant> {
 fn part(how: How, rows: usize, n: usize) -> usize {
     // Rows of a team at a time, and the columns that one invocation should have at least.
     let (units, least) = match how.team {
-        Team::Group(size) => (MANY, 16 * size as usize),
+        Team::Group(size) | Team::Subgroup(size) => (MANY, 16 * size as usize),
         Team::Single => (MANY * 64, 64),
     };
     let parts = (units / rows.max(1)).clamp(1, 4096);
