@@ -73,12 +73,7 @@ pub(super) fn variants(desc: &OpDesc, info: &DeviceInfo) -> Vec<Variant> {
     // How long sequences are is not known here: with few rows for each, they are continued one by one.
     let decoding = s.tokens <= 4 * desc.inputs[3].shape[0].max(1);
     let order = match (on_processor(info), decoding) {
-        (true, true) => {
-            ["split-kv-rows", "rows", "rows-4", "split-kv-64x4", "blocked-32x32", "blocked-16x32"]
-        }
-        (true, false) => {
-            ["rows-4", "rows", "split-kv-rows", "blocked-32x32", "blocked-16x32", "split-kv-64x4"]
-        }
+        (true, _) => ["rows-4", "rows", "blocked-32x32", "blocked-16x32", "split-kv-64x4", "split-kv-rows"],
         (false, true) => {
             ["split-kv-64x4", "split-kv-rows", "blocked-16x32", "blocked-32x32", "rows", "rows-4"]
         }
