@@ -1,12 +1,12 @@
-{# Few rows: an invocation computes {{ tm }} rows and {{ tn }} columns of part of the sum, which {{ wk }} invocations share.
+{# Few rows: an invocation computes {{ tm }} rows and {{ tn }} columns of part of the sum, which {{ wy }} invocations share.
    Where b is contiguous along n the sums are vectors of columns, otherwise of four k. #}
 {% set tile_rows = tm %}
 {% set by_n = b_by == "mn" %}
 {% include "product.wgsl" %}
-{% if wk > 1 %}
+{% if wy > 1 %}
 
 // Part of the sums: [row][column / 4][part][invocation along n].
-var<workgroup> arena: array<vec4<f32>, {{ tm * tn // 4 * wk * wn }}>;
+var<workgroup> arena: array<vec4<f32>, {{ tm * tn // 4 * wy * wx }}>;
 {% endif %}
 
 @compute {{ workgroup }}
@@ -17,7 +17,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let p = part_of(group / params.tiles_n);
     // The same for the whole workgroup, as barriers want it.
     if p.row >= p.end { return; }
-    let j0 = (group % params.tiles_n * {{ wn }}u + lid.x) * {{ tn }}u;
+    let j0 = (group % params.tiles_n * {{ wx }}u + lid.x) * {{ tn }}u;
     // Rows and columns beyond the last one repeat it.
 {% for i in range(tm) %}
     let a{{ i }} = a_at(p.z, min(p.row + {{ i }}u, p.end - 1u), 0u);
@@ -31,7 +31,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 {% endfor %}{% endfor %}
 {% for vectors in [true, false] %}
     {{ "if j0 + " ~ tn ~ "u <= params.n" if vectors else "else" }} {
-        for (var k = p.k0 + lid.y; k < p.k1; k += {{ wk }}u) {
+        for (var k = p.k0 + lid.y; k < p.k1; k += {{ wy }}u) {
             let e = k * b_step();
 {% for x in range(tn // 4) %}
 {% if vectors %}
@@ -54,7 +54,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 {% for i in range(tm) %}{% for j in range(tn) %}
     var s{{ i }}_{{ j }} = vec4<f32>(0.0);
 {% endfor %}{% endfor %}
-    for (var k = p.k0 + lid.y * 4u; k + 4u <= p.k1; k += {{ 4 * wk }}u) {
+    for (var k = p.k0 + lid.y * 4u; k + 4u <= p.k1; k += {{ 4 * wy }}u) {
 {% for i in range(tm) %}
         let r{{ i }} = {{ four("a", i) }};
 {% endfor %}
@@ -86,16 +86,16 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let c{{ i }}_{{ x }} = vec4<f32>(d{{ i }}_{{ 4 * x }}, d{{ i }}_{{ 4 * x + 1 }}, d{{ i }}_{{ 4 * x + 2 }}, d{{ i }}_{{ 4 * x + 3 }});
 {% endfor %}{% endfor %}
 {% endif %}
-{% if wk > 1 %}
-    let at = lid.y * {{ wn }}u + lid.x;
+{% if wy > 1 %}
+    let at = lid.y * {{ wx }}u + lid.x;
 {% for i in range(tm) %}{% for x in range(tn // 4) %}
-    arena[{{ (i * tn // 4 + x) * wk * wn }}u + at] = c{{ i }}_{{ x }};
+    arena[{{ (i * tn // 4 + x) * wy * wx }}u + at] = c{{ i }}_{{ x }};
 {% endfor %}{% endfor %}
     workgroupBarrier();
-    for (var half = {{ wk // 2 }}u; half > 0u; half >>= 1u) {
+    for (var half = {{ wy // 2 }}u; half > 0u; half >>= 1u) {
         if lid.y < half {
             for (var i = 0u; i < {{ tm * tn // 4 }}u; i++) {
-                arena[i * {{ wk * wn }}u + at] += arena[i * {{ wk * wn }}u + at + half * {{ wn }}u];
+                arena[i * {{ wy * wx }}u + at] += arena[i * {{ wy * wx }}u + at + half * {{ wx }}u];
             }
         }
         workgroupBarrier();
@@ -104,7 +104,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 {% endif %}
 {% for i in range(tm) %}{% for x in range(tn // 4) %}
     if p.row + {{ i }}u < p.end && j0 + {{ 4 * x }}u < params.n {
-        finish(p, p.row + {{ i }}u, j0 + {{ 4 * x }}u, {% if wk > 1 %}arena[{{ (i * tn // 4 + x) * wk * wn }}u + lid.x]{% else %}c{{ i }}_{{ x }}{% endif %});
+        finish(p, p.row + {{ i }}u, j0 + {{ 4 * x }}u, {% if wy > 1 %}arena[{{ (i * tn // 4 + x) * wy * wx }}u + lid.x]{% else %}c{{ i }}_{{ x }}{% endif %});
     }
 {% endfor %}{% endfor %}
 }

@@ -2,7 +2,7 @@
 
 use super::problem::{By, Problem};
 use super::{registers, rows, shared};
-use crate::Lowering;
+use crate::{Lowering, template};
 use halite_hal::{DeviceInfo, Result};
 
 /// A size of a kernel. Names give the workgroup's tile and the invocation's.
@@ -85,10 +85,16 @@ impl Kernel {
     }
 
     pub fn lower(&self, p: &Problem, to: &mut Lowering<'_>) -> Result<()> {
-        match self.family {
-            Family::Registers => registers::lower(self, p, to),
-            Family::Shared => shared::lower(self, p, to),
-            Family::Rows => rows::lower(self, p, to),
-        }
+        let template = match self.family {
+            Family::Registers => template!("matmul_registers.wgsl"),
+            Family::Shared => template!("matmul_shared.wgsl"),
+            Family::Rows => template!("matmul_rows.wgsl"),
+        };
+        let ([tm, tn], [wy, wx]) = (self.own.map(|n| n as u32), self.group.map(|n| n as u32));
+        let launch =
+            to.launch(template).literal("tm", tm).literal("tn", tn).literal("wx", wx).literal("wy", wy);
+        let launch = launch.literal("tk", shared::DEPTH as u32).literal("fours", p.reads_fours());
+        let (launch, groups) = p.bind(launch.workgroup([wx, wy, 1]), self.tile());
+        launch.linear(groups)
     }
 }

@@ -1,9 +1,6 @@
 //! Few rows, as in decoding: every element of `b` is read once, and none of the work is for rows that aren't there.
 
 use super::kernel::{Family, Kernel};
-use super::problem::Problem;
-use crate::{Lowering, template};
-use halite_hal::Result;
 
 /// Rows of the kernels.
 pub(super) const SIZES: [usize; 3] = [1, 4, 8];
@@ -33,17 +30,4 @@ pub(super) const KERNELS: &[Kernel] = &[
 pub(super) fn bytes(kernel: &Kernel) -> usize {
     let [parts, along_n] = kernel.group;
     if parts == 1 { 0 } else { 4 * kernel.own[0] * kernel.own[1] * parts * along_n }
-}
-
-pub(super) fn lower(kernel: &Kernel, p: &Problem, to: &mut Lowering<'_>) -> Result<()> {
-    let ([tm, tn], [wk, wn]) = (kernel.own, kernel.group);
-    let launch = to
-        .launch(template!("matmul_rows.wgsl"))
-        .literal("tm", tm as u32)
-        .literal("tn", tn as u32)
-        .literal("wk", wk as u32)
-        .literal("wn", wn as u32)
-        .workgroup([wn as u32, wk as u32, 1]);
-    let (launch, groups) = p.bind(launch, kernel.tile());
-    launch.linear(groups)
 }

@@ -1,12 +1,9 @@
 //! Tiles through shared memory: for GPUs.
 
 use super::kernel::{Family, Kernel};
-use super::problem::Problem;
-use crate::{Lowering, template};
-use halite_hal::Result;
 
 /// How much of the sum is staged at a time.
-const DEPTH: usize = 16;
+pub(super) const DEPTH: usize = 16;
 
 const fn tile(name: &'static str, own: [usize; 2], group: [usize; 2], speed: [usize; 2]) -> Kernel {
     Kernel { name, family: Family::Shared, own, group, speed }
@@ -24,19 +21,4 @@ pub(super) const KERNELS: &[Kernel] = &[
 pub(super) fn bytes(kernel: &Kernel) -> usize {
     let [rows, columns] = kernel.tile();
     4 * DEPTH * (rows + columns)
-}
-
-pub(super) fn lower(kernel: &Kernel, p: &Problem, to: &mut Lowering<'_>) -> Result<()> {
-    let ([tm, tn], [wy, wx]) = (kernel.own, kernel.group);
-    let launch = to
-        .launch(template!("matmul_shared.wgsl"))
-        .literal("tm", tm as u32)
-        .literal("tn", tn as u32)
-        .literal("tk", DEPTH as u32)
-        .literal("wx", wx as u32)
-        .literal("wy", wy as u32)
-        .literal("fours", p.reads_fours())
-        .workgroup([wx as u32, wy as u32, 1]);
-    let (launch, groups) = p.bind(launch, kernel.tile());
-    launch.linear(groups)
 }
