@@ -2,7 +2,7 @@
 
 use super::data::Data;
 use crate::reference::{Array, encode, for_each_offset};
-use crate::{DType, OpKind, Shape, Strides, TensorRef};
+use crate::{DType, Layout, OpDesc, OpKind, Packing, Shape, Strides, TensorRef};
 
 /// What memory holds around the views: as an f32 1.5e16, as an f16 203, as an index far out of range.
 pub const SENTINEL: u8 = 0x5a;
@@ -170,6 +170,19 @@ pub struct Case {
 }
 
 impl Case {
+    /// The op, without its memory.
+    pub fn desc(&self) -> OpDesc {
+        let layout = |(i, v): (usize, &Value)| {
+            let shape = v.shape();
+            let (_, strides) = self.styles[i % self.styles.len()].place(&shape, v.dtype());
+            Layout { dtype: v.dtype(), shape, strides, packing: Packing::Plain }
+        };
+        let inputs = self.inputs.iter().enumerate().map(layout).collect();
+        let place = |o: usize| self.place_of(o).unwrap_or(self.inputs.len() + o);
+        let outputs = self.outputs.iter().enumerate().map(|(o, v)| layout((place(o), v))).collect();
+        OpDesc::new(self.kind.clone(), inputs, outputs)
+    }
+
     /// The input whose memory output `o` takes.
     pub fn place_of(&self, o: usize) -> Option<usize> {
         let i = self.kind.in_place(o).filter(|_| self.in_place)?;

@@ -8,7 +8,7 @@ use super::check::{self, Expected, Outcome};
 use super::data::Data;
 use crate::DType::{self, BF16, F32, I32, Q4_0, Q8_0};
 use crate::reference::{Array, eval};
-use crate::{Attention, Device, Layout, Op, OpDesc, OpKind, Packing, ReduceFn, Result, Shape};
+use crate::{Attention, Device, Op, OpDesc, OpKind, ReduceFn, Result, Shape};
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -28,16 +28,7 @@ impl fmt::Debug for Problem {
 impl Problem {
     /// The op, without its memory.
     pub fn desc(&self) -> OpDesc {
-        let case = &self.case;
-        let layout = |(i, v): (usize, &Value)| {
-            let shape = v.shape();
-            let (_, strides) = case.styles[i % case.styles.len()].place(&shape, v.dtype());
-            Layout { dtype: v.dtype(), shape, strides, packing: Packing::Plain }
-        };
-        let mut inputs: Vec<Layout> =
-            case.inputs.iter().chain(&case.outputs).enumerate().map(layout).collect();
-        let outputs = inputs.split_off(case.inputs.len());
-        OpDesc::new(case.kind.clone(), inputs, outputs)
+        self.case.desc()
     }
 
     /// Asks the reference, which may take seconds; otherwise the first use does.
