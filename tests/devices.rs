@@ -175,6 +175,25 @@ fn replayed_choices_have_the_weights_of_the_router_on_every_device() {
 }
 
 #[test]
+fn a_resumed_run_ends_bit_for_bit_as_it_did() {
+    let place = Place::with_run();
+    for device in others(&place) {
+        let out = device.replace(':', "-");
+        let line = format!("train --config run.toml --steps 4 --save-every 2 --device {device} --out {out}");
+        let ended = || {
+            let weights = place.read(&format!("{out}/step-4/model.safetensors"));
+            (place.curve(&out), weights)
+        };
+        place.ok(&line);
+        let want = ended();
+        assert_eq!(want.0.len(), 4, "{device}");
+        std::fs::remove_dir_all(place.path(&format!("{out}/step-4"))).unwrap();
+        place.ok(&format!("{line} --resume-from step-2"));
+        assert!(ended() == want, "{device} went another way: {:?}, before: {:?}", ended().0, want.0);
+    }
+}
+
+#[test]
 fn choices_and_compiled_programs_are_kept() {
     for device in others(&Place::new()) {
         let place = Place::new();
