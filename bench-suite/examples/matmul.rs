@@ -3,9 +3,11 @@
 //!     matmul DEVICE LAYOUT SAMPLES MxNxK [VARIANT]...
 //!
 //! DEVICE is `opencl:0` or `vulkan:0`; LAYOUT says how the second factor lies, `kn` (each row of n follows the
-//! last) or `nk`. Prints a line for each variant (without one, for the engine's own choice): its name, the
-//! median and the smallest of the samples in milliseconds, and how long the first call took, which compiles.
-//! The last sample is checked against sums in f64 in a few places.
+//! last) or `nk`. SAMPLES is their number, each one product and the wait for it, or `NxP`: N samples of P products
+//! that are submitted together and waited for once. Prints the device's name to stderr, and a line for each
+//! variant (without one, for the engine's own choice): its name, the median and the smallest of the samples in
+//! milliseconds a product, and how long the first call took, which compiles. The last product is checked
+//! against sums in f64 in a few places.
 
 use halite_hal::{DType, Device, DeviceOptions, Op, StreamId, TensorRef};
 use halite_kernels::{Driver, Engine};
@@ -40,7 +42,14 @@ fn bytes(x: &[f32]) -> Vec<u8> {
     x.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
-fn measure<D: Driver>(engine: &Engine<D>, p: Product, samples: usize) -> Result<String, Failure> {
+/// What is timed: this many times, this many products at once.
+#[derive(Clone, Copy)]
+struct Samples {
+    count: usize,
+    products: usize,
+}
+
+fn measure<D: Driver>(engine: &Engine<D>, p: Product, samples: Samples) -> Result<String, Failure> {
     let Product { m, n, k, nk } = p;
     let stream = StreamId::default();
     let (x, y) = (numbers(m * k, 1), numbers(k * n, 2));
@@ -55,14 +64,15 @@ fn measure<D: Driver>(engine: &Engine<D>, p: Product, samples: usize) -> Result<
         false => TensorRef::new(&b, DType::F32, &[k, n]),
     };
     let op = Op::matmul(TensorRef::new(&a, DType::F32, &[m, k]), b, TensorRef::new(&c, DType::F32, &[m, n]));
-    let once = || -> Result<f64, Failure> {
+    let ops = vec![op.clone(); samples.products];
+    let time = |ops: &[Op]| -> Result<f64, Failure> {
         let start = Instant::now();
-        engine.submit(stream, std::slice::from_ref(&op))?;
+        engine.submit(stream, ops)?;
         engine.synchronize(stream)?;
-        Ok(1e3 * start.elapsed().as_secs_f64())
+        Ok(1e3 * start.elapsed().as_secs_f64() / ops.len() as f64)
     };
-    let first = once()?;
-    let mut times = (0..samples).map(|_| once()).collect::<Result<Vec<_>, _>>()?;
+    let first = time(&ops[..1])?;
+    let mut times = (0..samples.count).map(|_| time(&ops)).collect::<Result<Vec<_>, _>>()?;
     times.sort_by(f64::total_cmp);
     let got: Vec<f32> = engine.download(stream, &c, 0, 4 * (m * n) as u64)?.wait_as()?;
     for i in [0, m / 2, m - 1] {
@@ -83,9 +93,10 @@ fn measure<D: Driver>(engine: &Engine<D>, p: Product, samples: usize) -> Result<
 fn all<D: Driver>(
     mut engine: Engine<D>,
     p: Product,
-    samples: usize,
+    samples: Samples,
     variants: &[String],
 ) -> Result<(), Failure> {
+    eprintln!("{}", engine.info().name);
     if variants.is_empty() {
         println!("{}", measure(&engine, p, samples)?);
     }
@@ -107,7 +118,9 @@ fn run(args: &[String]) -> Result<(), Failure> {
         "kn" => false,
         other => return Err(format!("layout {other:?}: want kn or nk").into()),
     };
-    let samples = samples.parse::<usize>()?.max(1);
+    let (count, products) = samples.split_once('x').unwrap_or((samples, "1"));
+    let samples =
+        Samples { count: count.parse::<usize>()?.max(1), products: products.parse::<usize>()?.max(1) };
     let (p, options) = (Product { m, n, k, nk }, DeviceOptions::default());
     let (kind, index) = device.split_once(':').unwrap_or((device, "0"));
     let index = index.parse()?;
