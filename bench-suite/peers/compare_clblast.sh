@@ -36,8 +36,12 @@ ours=${CARGO_TARGET_DIR:-target}/release/examples/matmul
 for ((round = 1; round <= rounds; round++)); do
     for shape in $shapes; do
         for layout in kn nk; do
-            echo "$shape $layout $("$ours" opencl:0 $layout "$samples" "$shape")"
-            echo "$shape $layout $("$folder/sgemm" $layout "$samples" "$shape" 2>"$folder/device")"
+            # A failure inside an echo would go unnoticed.
+            line=$("$ours" opencl:0 $layout "$samples" "$shape" 2>"$folder/ours")
+            echo "$shape $layout $line"
+            line=$("$folder/sgemm" $layout "$samples" "$shape" 2>"$folder/device")
+            echo "$shape $layout $line"
+            cmp "$folder/ours" "$folder/device" >&2 # one device, or there is nothing to compare
         done
     done
 done | tee "$folder/results" >&2
