@@ -1,19 +1,19 @@
-//! The driver: one device, one context, one queue.
+//! The driver: one device, one context, one in-order queue.
 
 use crate::error::{failed, is_out_of_memory, out_of_memory};
 use crate::handle::{CommandQueue, Context, Event, Memory};
-use crate::info::{Found, queue_properties, scan, workgroup_sizes};
+use crate::info::{Found, scan, workgroup_sizes};
 use crate::memory::{Account, OpenClMemory};
 use crate::prepared::OpenClPrepared;
 use crate::program::{Compiler, Interface, OpenClProgram};
-use crate::queue::{Queue, runs_out_of_order};
+use crate::queue::Queue;
 use crate::quirks::turn;
 use halite_hal::{DeviceInfo, DeviceOptions, Error, Readback, Result};
 use halite_kernels::writer::Dialect;
 use halite_kernels::{Cache, Command, Driver, Kernel, Ticket, Traits};
 use opencl3::command_queue::{
     CL_QUEUE_CONTEXT, CL_QUEUE_DEVICE, CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE, CL_QUEUE_PROFILING_ENABLE,
-    create_command_queue, get_command_queue_info,
+    CL_QUEUE_PROPERTIES, create_command_queue, get_command_queue_info,
 };
 use opencl3::context::context::create_context;
 use opencl3::event::{
@@ -72,9 +72,7 @@ impl OpenClDriver {
         let context = context.map_err(refused("making a context"))?;
         // SAFETY: the context was made for this call.
         let context = unsafe { Context::owned(context) };
-        // Out of order where it can be: kernels that don't meet then run side by side.
-        let offered = queue_properties(found.device) & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE;
-        let queue = new_queue(&context, found.device, offered).map_err(refused("making a queue"))?;
+        let queue = new_queue(&context, found.device, 0).map_err(refused("making a queue"))?;
         Ok(Self::with(found, context, queue, options))
     }
 
@@ -106,7 +104,7 @@ impl OpenClDriver {
         {
             return Err(refuse("the queue belongs to another context or device"));
         }
-        if runs_out_of_order(queue).map_err(|code| failed("opencl", "asking the queue", code))? {
+        if u64::from(of_queue(CL_QUEUE_PROPERTIES)?) & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE != 0 {
             return Err(refuse("the queue runs commands out of order; give one that is in order"));
         }
         // SAFETY: the caller says that they are alive.
@@ -294,7 +292,7 @@ impl Driver for OpenClDriver {
             let Some(step) = list.steps.first() else { return Ok(0.0) };
             let start = Instant::now();
             let refused = |code| self.queue.refused(step.label(), step.bytes(), code);
-            let event = step.enqueue(timing, &[]).map_err(refused)?;
+            let event = step.enqueue(timing).map_err(refused)?;
             wait_for_events(&[event.raw()])
                 .map_err(|code| failed(&self.info.selector, step.label(), code))?;
             Ok(device_seconds(&event).unwrap_or(start.elapsed().as_secs_f64()))

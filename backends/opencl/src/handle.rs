@@ -13,8 +13,7 @@ use opencl3::types::{cl_command_queue, cl_context, cl_event, cl_int, cl_kernel, 
 
 macro_rules! handle {
     ($name:ident, $raw:ty, $release:path $(, $retain:path)?) => {
-        /// One reference to an object of the runtime; as a pointer, the runtime's own.
-        #[repr(transparent)]
+        /// One reference to an object of the runtime.
         pub(crate) struct $name($raw);
 
         impl $name {

@@ -15,7 +15,7 @@ use opencl3::error_codes::{DLOPEN_RUNTIME_LOAD_FAILED, error_text};
 use opencl3::platform::platform::{
     CL_PLATFORM_NAME, CL_PLATFORM_VERSION, get_platform_data, get_platform_ids,
 };
-use opencl3::types::{cl_command_queue_properties, cl_device_id, cl_device_info};
+use opencl3::types::{cl_device_id, cl_device_info};
 use std::sync::{Mutex, PoisonError};
 
 /// Bindings are indexed by 32 bits, with some room for offsets.
@@ -153,13 +153,8 @@ fn read(device: cl_device_id, index: usize, platform: &str) -> DeviceInfo {
         info.max_workgroups = u32::MAX / info.max_workgroup_size.max(1);
     }
     info.local_memory_bytes = clamp(get(CL_DEVICE_LOCAL_MEM_SIZE));
-    info.timestamps = queue_properties(device) & CL_QUEUE_PROFILING_ENABLE != 0;
+    info.timestamps = get(CL_DEVICE_QUEUE_ON_HOST_PROPERTIES) & CL_QUEUE_PROFILING_ENABLE != 0;
     info
-}
-
-/// What queues of the device may be asked for.
-pub(crate) fn queue_properties(device: cl_device_id) -> cl_command_queue_properties {
-    number(device, CL_DEVICE_QUEUE_ON_HOST_PROPERTIES).unwrap_or(0)
 }
 
 /// The most invocations of a workgroup along each axis.

@@ -2,14 +2,12 @@
 //!
 //! Each dispatch has a kernel object of its own with all its arguments set, because setting arguments is
 //! the one call of OpenCL that isn't thread-safe, and because nothing is then left to do but to enqueue.
-//! On a queue that runs commands out of order, each waits for all of the group before: barriers part the list
-//! into groups whose commands don't meet.
+//! Barriers need nothing: the queue runs one command after the other.
 
 use crate::driver::OpenClDriver;
 use crate::error::failed;
 use crate::handle::{CommandQueue, Event, Kernel};
 use crate::memory::OpenClMemory;
-use crate::queue::pointer;
 use halite_hal::{Error, Result};
 use halite_kernels::{Command, Dispatch};
 use opencl3::command_queue::{enqueue_copy_buffer, enqueue_nd_range_kernel};
@@ -23,8 +21,6 @@ use std::sync::Arc;
 /// Commands that can be run many times.
 pub struct OpenClPrepared {
     pub(crate) steps: Vec<Step>,
-    /// Where groups end, in `steps`; none is empty.
-    ends: Vec<usize>,
 }
 
 pub(crate) enum Step {
@@ -94,8 +90,7 @@ impl Step {
         }
     }
 
-    /// Puts it on `queue`, after the commands of `waits` where that isn't in order.
-    pub(crate) fn enqueue(&self, queue: &CommandQueue, waits: &[Event]) -> Result<Event, cl_int> {
+    pub(crate) fn enqueue(&self, queue: &CommandQueue) -> Result<Event, cl_int> {
         let event = match self {
             Step::Dispatch { kernel, global, local, .. } => {
                 // SAFETY: all arguments are set, the memory behind them is alive, and the kernel was checked
@@ -108,8 +103,8 @@ impl Step {
                         ptr::null(),
                         global.as_ptr(),
                         local.as_ptr(),
-                        waits.len() as cl_uint,
-                        pointer(waits),
+                        0,
+                        ptr::null(),
                     )
                 }
             }
@@ -123,8 +118,8 @@ impl Step {
                         from.1,
                         to.1,
                         *bytes,
-                        waits.len() as cl_uint,
-                        pointer(waits),
+                        0,
+                        ptr::null(),
                     )
                 }
             }
@@ -137,7 +132,6 @@ impl Step {
 impl OpenClPrepared {
     pub(crate) fn new(device: &str, commands: &[Command<OpenClDriver>]) -> Result<Self> {
         let mut steps = Vec::with_capacity(commands.len());
-        let mut ends = Vec::new();
         for command in commands {
             match command {
                 Command::Dispatch(d) => steps.push(dispatch(device, d)?),
@@ -146,14 +140,11 @@ impl OpenClPrepared {
                     to: (to.memory.clone(), to.offset as usize),
                     bytes: from.bytes as usize,
                 }),
-                Command::Barrier => ends.push(steps.len()),
+                Command::Barrier => {}
                 _ => return Err(Error::backend(device, "a command that this driver doesn't know")),
             }
         }
-        ends.push(steps.len());
-        ends.dedup();
-        ends.retain(|end| *end > 0);
-        Ok(OpenClPrepared { steps, ends })
+        Ok(OpenClPrepared { steps })
     }
 
     /// What step `i` does, for messages.
@@ -161,33 +152,16 @@ impl OpenClPrepared {
         self.steps.get(i).map_or("command", Step::label)
     }
 
-    /// Puts the steps on `queue`, and their events into `events`, which is empty; returns where in these the last
-    /// group begins. On a queue that isn't in order, the first group waits for the commands `before`. When a step
-    /// is refused, those before it are there.
+    /// Puts the steps on `queue`, and their events into `events`. When one is refused, those before it are
+    /// there.
     pub(crate) fn enqueue(
         &self,
         queue: &CommandQueue,
-        in_order: bool,
-        before: &[Event],
         events: &mut Vec<Event>,
-    ) -> (usize, Result<(), (&Step, cl_int)>) {
-        let (mut start, mut last) = (0, 0);
-        for &end in &self.ends {
-            let group = events.len();
-            for step in &self.steps[start..end] {
-                let waits = match (in_order, start) {
-                    (true, _) => &[],
-                    (false, 0) => before,
-                    (false, _) => &events[last..group],
-                };
-                match step.enqueue(queue, waits) {
-                    Ok(event) => events.push(event),
-                    Err(code) if events.len() > group => return (group, Err((step, code))),
-                    Err(code) => return (last, Err((step, code))),
-                }
-            }
-            (start, last) = (end, group);
+    ) -> Result<(), (&Step, cl_int)> {
+        for step in &self.steps {
+            events.push(step.enqueue(queue).map_err(|code| (step, code))?);
         }
-        (last, Ok(()))
+        Ok(())
     }
 }

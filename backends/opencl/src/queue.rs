@@ -1,9 +1,8 @@
-//! The queue: what is on it, how far it is, and what went wrong.
+//! The in-order queue: what is on it, how far it is, and what went wrong.
 //!
 //! Every call that enqueues makes an entry with a ticket, the events of its commands, and what has to live
-//! until they have run. Entries run one after the other; on a queue that runs commands out of order, the first
-//! commands of each wait for the last ones of the entry before. Entries leave when they are seen to be
-//! complete; the first command that failed is remembered, and every wait that reaches its ticket reports it.
+//! until they have run. Entries leave when they are seen to be complete; the first command that failed is
+//! remembered, and every wait that reaches its ticket reports it.
 
 use crate::error::{failed, refused};
 use crate::handle::{CommandQueue, Event};
@@ -12,13 +11,10 @@ use crate::prepared::OpenClPrepared;
 use crate::quirks::turn;
 use halite_hal::{Error, Readback, Result, TransferState};
 use halite_kernels::Ticket;
-use opencl3::command_queue::{
-    CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE, CL_QUEUE_PROPERTIES, enqueue_read_buffer, enqueue_write_buffer,
-    finish, flush, get_command_queue_info,
-};
+use opencl3::command_queue::{enqueue_read_buffer, enqueue_write_buffer, finish, flush};
 use opencl3::error_codes::CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST;
 use opencl3::event::{CL_COMPLETE, CL_EVENT_COMMAND_EXECUTION_STATUS, get_event_info, wait_for_events};
-use opencl3::types::{CL_NON_BLOCKING, cl_command_queue, cl_event, cl_int, cl_uint};
+use opencl3::types::{CL_NON_BLOCKING, cl_int};
 use std::collections::VecDeque;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,8 +22,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct Queue {
     device: String,
     queue: CommandQueue,
-    /// Whether it runs one command after the other by itself.
-    in_order: bool,
     account: Arc<Account>,
     state: Mutex<State>,
 }
@@ -45,15 +39,7 @@ struct Entry {
     ticket: u64,
     /// Never empty.
     events: Vec<Event>,
-    /// Where in `events` those begin that no other waits for; when these are complete, all are.
-    last: usize,
     work: Work,
-}
-
-impl Entry {
-    fn last(&self) -> &[Event] {
-        &self.events[self.last..]
-    }
 }
 
 /// What an entry does, and keeps alive.
@@ -76,18 +62,6 @@ impl Work {
 
 /// Host memory that a download arrives in; taken when it has.
 struct Landing(Mutex<Vec<u8>>);
-
-/// Whether a queue runs commands that don't wait for each other in any order.
-pub(crate) fn runs_out_of_order(queue: cl_command_queue) -> Result<bool, cl_int> {
-    let properties = u64::from(get_command_queue_info(queue, CL_QUEUE_PROPERTIES)?);
-    Ok(properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE != 0)
-}
-
-/// A list of events as OpenCL wants it.
-pub(crate) fn pointer(events: &[Event]) -> *const cl_event {
-    // An `Event` is the pointer that it holds.
-    if events.is_empty() { ptr::null() } else { events.as_ptr().cast() }
-}
 
 fn status(event: &Event) -> Result<cl_int, cl_int> {
     get_event_info(event.raw(), CL_EVENT_COMMAND_EXECUTION_STATUS).map(cl_int::from)
@@ -120,8 +94,7 @@ impl State {
 
 impl Queue {
     pub(crate) fn new(device: String, queue: CommandQueue, account: Arc<Account>) -> Self {
-        let in_order = !runs_out_of_order(queue.raw()).unwrap_or(false);
-        Queue { device, queue, in_order, account, state: Mutex::default() }
+        Queue { device, queue, account, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -136,27 +109,18 @@ impl Queue {
         Ticket(self.state().last)
     }
 
-    /// The commands that the next one waits for.
-    fn waits<'a>(&self, state: &'a State) -> &'a [Event] {
-        match state.waiting.back() {
-            Some(entry) if !self.in_order => entry.last(),
-            _ => &[],
-        }
-    }
-
-    /// Adds an entry for commands that were enqueued, of which those from `last` on end it, and hands them to
-    /// the device.
-    fn push(&self, state: &mut State, events: Vec<Event>, last: usize, work: Work) -> Result<Ticket> {
+    /// Adds an entry for commands that were enqueued, and hands them to the device.
+    fn push(&self, state: &mut State, events: Vec<Event>, work: Work) -> Result<Ticket> {
         // Entries that nobody waits for have to leave some time.
         while let Some(front) = state.waiting.front()
-            && front.last().iter().all(|e| status(e).is_ok_and(|s| s <= CL_COMPLETE))
+            && front.events.last().is_some_and(|e| status(e).is_ok_and(|s| s <= CL_COMPLETE))
         {
             let ticket = front.ticket;
             state.retire(&self.device, ticket);
         }
         if !events.is_empty() {
             state.last += 1;
-            state.waiting.push_back(Entry { ticket: state.last, events, last, work });
+            state.waiting.push_back(Entry { ticket: state.last, events, work });
         }
         flush(self.queue.raw()).map_err(|code| failed(&self.device, "flushing the queue", code))?;
         Ok(Ticket(state.last))
@@ -169,7 +133,6 @@ impl Queue {
             return Ok(Ticket(state.last));
         }
         let data = data.to_vec();
-        let waits = self.waits(&state);
         // SAFETY: the range is inside the buffer, and `data` lives in the entry until the write is complete.
         let event = unsafe {
             enqueue_write_buffer(
@@ -179,14 +142,14 @@ impl Queue {
                 offset as usize,
                 data.len(),
                 data.as_ptr().cast(),
-                waits.len() as cl_uint,
-                pointer(waits),
+                0,
+                ptr::null(),
             )
         };
         let event = event.map_err(|code| self.refused("upload", to.bytes, code))?;
         // SAFETY: the event was made for this call.
         let event = unsafe { Event::owned(event) };
-        self.push(&mut state, vec![event], 0, Work::Upload(data))
+        self.push(&mut state, vec![event], Work::Upload(data))
     }
 
     pub(crate) fn download(
@@ -203,7 +166,6 @@ impl Queue {
         let landing = Arc::new(Landing(Mutex::new(data)));
         let _turn = turn();
         let mut state = self.state();
-        let waits = self.waits(&state);
         // SAFETY: the range is inside the buffer; the landing lives in the entry until the read is complete,
         // and nobody looks into it before.
         let event = unsafe {
@@ -214,14 +176,14 @@ impl Queue {
                 offset as usize,
                 bytes as usize,
                 to.cast(),
-                waits.len() as cl_uint,
-                pointer(waits),
+                0,
+                ptr::null(),
             )
         };
         let event = event.map_err(|code| self.refused("download", from.bytes, code))?;
         // SAFETY: the event was made for this call.
         let event = unsafe { Event::owned(event) };
-        let ticket = self.push(&mut state, vec![event], 0, Work::Download(landing.clone()))?;
+        let ticket = self.push(&mut state, vec![event], Work::Download(landing.clone()))?;
         Ok(Readback::new(Arrival { queue: self.clone(), ticket, landing }))
     }
 
@@ -229,9 +191,9 @@ impl Queue {
         let _turn = turn();
         let mut state = self.state();
         let mut events = state.spare.pop().unwrap_or_default();
-        let (last, ran) = list.enqueue(&self.queue, self.in_order, self.waits(&state), &mut events);
+        let ran = list.enqueue(&self.queue, &mut events);
         let ran = ran.map_err(|(step, code)| self.refused(step.label(), step.bytes(), code));
-        let ticket = self.push(&mut state, events, last, Work::List(list.clone()));
+        let ticket = self.push(&mut state, events, Work::List(list.clone()));
         ran.and(ticket)
     }
 
@@ -240,30 +202,24 @@ impl Queue {
         let _turn = turn();
         let state = self.state();
         let after = state.waiting.partition_point(|e| e.ticket <= ticket.0);
-        let Some(entry) = state.waiting.range(..after).next_back() else {
+        let Some(event) = state.waiting.range(..after).next_back().and_then(|e| e.events.last()) else {
             return state.outcome(ticket.0);
         };
-        // SAFETY: the entry has a reference to each.
-        let events = entry.last().iter().map(|e| unsafe { Event::retained(e.raw()) });
-        let events: Vec<Event> = events
-            .collect::<Result<_, _>>()
-            .map_err(|code| failed(&self.device, "retaining an event", code))?;
+        // SAFETY: the entry has a reference.
+        let event = unsafe { Event::retained(event.raw()) };
+        let event = event.map_err(|code| failed(&self.device, "retaining an event", code))?;
         // Others may enqueue while this thread waits.
         drop(state);
         if block {
-            match wait_for_events(&events.iter().map(Event::raw).collect::<Vec<_>>()) {
+            match wait_for_events(&[event.raw()]) {
                 // That a command failed is told by its own event.
                 Ok(()) | Err(CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST) => {}
                 Err(code) => return Err(failed(&self.device, "waiting for the queue", code)),
             }
-        } else {
-            for event in &events {
-                let status =
-                    status(event).map_err(|code| failed(&self.device, "asking for an event", code))?;
-                if status > CL_COMPLETE {
-                    return Ok(false);
-                }
-            }
+        } else if status(&event).map_err(|code| failed(&self.device, "asking for an event", code))?
+            > CL_COMPLETE
+        {
+            return Ok(false);
         }
         let mut state = self.state();
         state.retire(&self.device, ticket.0);
@@ -362,7 +318,7 @@ mod tests {
                 // SAFETY: the event is alive.
                 vec![unsafe { Event::retained(events[i].raw()) }.unwrap()]
             };
-            let push = |events, work| queue.push(&mut queue.state(), events, 0, work).unwrap();
+            let push = |events, work| queue.push(&mut queue.state(), events, work).unwrap();
             let first = push(again(0), Work::Upload(vec![]));
             let second = push(again(1), Work::Upload(vec![]));
             let third = push([again(2), again(3)].into_iter().flatten().collect(), landing());
