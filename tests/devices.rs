@@ -133,7 +133,7 @@ fn router_weights(device: &dyn Device, kind: Router, logits: &[f32], bias: &[f32
     let chosen: Vec<i32> = read(&kept[0]).wait_as().unwrap();
     let want: Vec<f32> = read(&kept[1]).wait_as().unwrap();
 
-    let places: Vec<i32> = chosen.iter().enumerate().map(|(i, e)| (i / k * experts) as i32 + e).collect();
+    let places: Vec<i32> = Choices::places(&chosen, k, experts).collect();
     let choices = Choices {
         experts: tensor(&ints(&chosen), DType::I32, &[tokens, k]),
         places: tensor(&ints(&places), DType::I32, &[tokens * k]),

@@ -21,14 +21,12 @@ fn compare(a: &Model, b: &Model) -> Parity {
     Reference::new(a, &PROMPT, MORE).unwrap().compare(b).unwrap()
 }
 
-/// A lively model, and the index of a layer's router among its parameters.
-fn with_router(config: &ModelConfig, layer: usize) -> (Arc<ReferenceDevice>, Model, usize) {
-    let (device, model) = lively(config, SEED);
-    let FeedForwardWeights::Moe(moe) = &model.table.weights.layers[layer].feed_forward else {
-        panic!("layer {layer} has no experts")
-    };
-    let router = moe.router;
-    (device, model, router)
+/// The index of a layer's router among a model's parameters.
+fn router(model: &Model, layer: usize) -> usize {
+    match &model.table.weights.layers[layer].feed_forward {
+        FeedForwardWeights::Moe(moe) => moe.router,
+        FeedForwardWeights::Dense(_) => panic!("layer {layer} has no experts"),
+    }
 }
 
 /// Makes row `to` of a parameter `factor` times row `from`.
@@ -52,8 +50,8 @@ fn config() -> ModelConfig {
 
 /// A model in whose layer 1 the logits of expert 4 are `factor` times those of expert 1.
 fn tied(factor: f64) -> (Arc<ReferenceDevice>, Model) {
-    let (device, model, router) = with_router(&config(), 1);
-    set_row(&device, &model, router, 1, 4, factor);
+    let (device, model) = lively(&config(), SEED);
+    set_row(&device, &model, router(&model, 1), 1, 4, factor);
     (device, model)
 }
 
@@ -125,14 +123,7 @@ fn a_near_tie_excuses_only_what_it_can_have_caused() {
     let (a, b, device) = near_tied();
     let token = first_near_tie(&a);
     // An earlier layer goes wrong at a later token, which has seen nothing of the near-tie there.
-    let router = |model: &Model| match &model.table.weights.layers[0].feed_forward {
-        FeedForwardWeights::Moe(moe) => moe.router,
-        FeedForwardWeights::Dense(_) => unreachable!("all layers have experts"),
-    };
-    let tensor = b.weights.tensor(router(&b));
-    let mut values = device.read_f64(&tensor).unwrap();
-    values[3 * 8..4 * 8].iter_mut().for_each(|x| *x *= 1.05);
-    write(&device, &tensor, &values);
+    set_row(&device, &b, router(&b, 0), 3, 3, 1.05);
     let parity = compare(&a, &b);
     assert_eq!(parity.first, Some(Parting { token, layer: Some(1), gap: 0.0 }));
     let ParityFault::Choice(parting) = parity.check().unwrap_err() else { panic!("{parity:?}") };

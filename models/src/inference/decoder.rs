@@ -163,8 +163,7 @@ impl<'m> Decoder<'m> {
         if choices.len() != layers || !choices.iter().all(fits) {
             return Err(Error::Choices { tokens, layers, experts, per_token });
         }
-        let place = |(i, &e): (usize, &i32)| (i / per_token * experts) as i32 + e;
-        let places = choices.iter().flat_map(|layer| layer.iter().enumerate().map(place));
+        let places = choices.iter().flat_map(|layer| Choices::places(layer, per_token, experts));
         Ok(choices.iter().copied().flatten().copied().chain(places).collect())
     }
 
@@ -190,10 +189,7 @@ impl<'m> Decoder<'m> {
             Want::Last if tokens > 1 => Some(self.model.upload_i32(&[tokens as i32 - 1])?),
             _ => None,
         };
-        let (choices, parts) = match routed {
-            true => self.choices(tokens).map(|(buffer, parts)| (Some(buffer), Some(parts)))?,
-            false => (None, None),
-        };
+        let (choices, parts) = routed.then(|| self.choices(tokens)).transpose()?.unzip();
         let batch = Batch {
             ids: TensorRef::new(&ids, DType::I32, &[tokens]),
             rope: self.rope.at(at.clone()),

@@ -25,8 +25,15 @@ pub struct Routing {
 pub struct Choices {
     /// Chosen experts, i32 `[tokens, k]`.
     pub experts: TensorRef,
-    /// Where their scores lie among those of the batch, i32 `[tokens·k]`: token · experts + expert.
+    /// Where their scores lie among those of the batch, i32 `[tokens·k]`, as [`Choices::places`] says.
     pub places: TensorRef,
+}
+
+impl Choices {
+    /// Where the scores of `chosen [tokens, k]` lie in `[tokens, experts]`: token · experts + expert.
+    pub fn places(chosen: &[i32], k: usize, experts: usize) -> impl Iterator<Item = i32> {
+        chosen.iter().enumerate().map(move |(i, &e)| (i / k * experts) as i32 + e)
+    }
 }
 
 /// Tables and positions of a rotary embedding.

@@ -72,14 +72,12 @@ pub(super) fn variants(desc: &OpDesc, info: &DeviceInfo) -> Vec<Variant> {
     let s = Sizes::new(&desc.inputs[0].shape, &desc.inputs[2].shape);
     // How long sequences are is not known here: with few rows for each, they are continued one by one.
     let decoding = s.tokens <= 4 * desc.inputs[3].shape[0].max(1);
-    let order = match (on_processor(info), decoding) {
-        (true, _) => ["rows-4", "rows", "blocked-32x32", "blocked-16x32", "split-kv-64x4", "split-kv-rows"],
-        (false, true) => {
-            ["split-kv-64x4", "split-kv-rows", "blocked-16x32", "blocked-32x32", "rows", "rows-4"]
-        }
-        (false, false) => {
-            ["blocked-32x32", "blocked-16x32", "split-kv-64x4", "rows-4", "rows", "split-kv-rows"]
-        }
+    let order = if on_processor(info) {
+        ["rows-4", "rows", "blocked-32x32", "blocked-16x32", "split-kv-64x4", "split-kv-rows"]
+    } else if decoding {
+        ["split-kv-64x4", "split-kv-rows", "blocked-16x32", "blocked-32x32", "rows", "rows-4"]
+    } else {
+        ["blocked-32x32", "blocked-16x32", "split-kv-64x4", "rows-4", "rows", "split-kv-rows"]
     };
     let fits = |name: &&str| way(name).is_some_and(|w| w.fits(&s, info));
     order.into_iter().filter(fits).map(Variant::named).collect()

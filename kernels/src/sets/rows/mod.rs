@@ -83,22 +83,14 @@ impl Team {
 
     /// Ends a launch with `rows` rows, or other units.
     pub(super) fn launch(self, launch: LaunchBuilder<'_, '_>, most: u32, rows: usize) -> Result<()> {
+        let launch = launch.literal("group", self != Team::Single);
+        let launch = launch.literal("subgroup", matches!(self, Team::Subgroup(_)));
         match self {
-            Team::Group(n) => {
-                let launch = launch.literal("group", true).literal("subgroup", false);
-                launch.workgroup([n, 1, 1]).linear(rows)
-            }
-            Team::Subgroup(n) => {
-                let launch = launch.literal("group", true).literal("subgroup", true);
-                launch.subgroup(n).workgroup([n, 1, 1]).linear(rows)
-            }
+            Team::Group(n) => launch.workgroup([n, 1, 1]).linear(rows),
+            Team::Subgroup(n) => launch.subgroup(n).workgroup([n, 1, 1]).linear(rows),
             Team::Single => {
                 let n = most.min(64);
-                launch
-                    .literal("group", false)
-                    .literal("subgroup", false)
-                    .workgroup([n, 1, 1])
-                    .linear(rows.div_ceil(n as usize))
+                launch.workgroup([n, 1, 1]).linear(rows.div_ceil(n as usize))
             }
         }
     }

@@ -117,7 +117,7 @@ fn router_weights() {
 /// Choices of four tokens among six experts.
 fn choices(lab: &Lab, experts: &[i32]) -> Choices {
     let k = experts.len() / 4;
-    let places: Vec<i32> = experts.iter().enumerate().map(|(i, &e)| (i / k * 6) as i32 + e).collect();
+    let places: Vec<i32> = Choices::places(experts, k, 6).collect();
     Choices { experts: lab.int(&[4, k], experts), places: lab.int(&[4 * k], &places) }
 }
 
