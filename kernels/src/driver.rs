@@ -24,17 +24,21 @@ pub struct Traits {
     pub shares_memory: bool,
     /// Offsets and sizes of copies, uploads and downloads are multiples of this many bytes, a power of two.
     pub transfer_alignment: u64,
+    /// Whether words of the parameter block take 64 bits each, the upper 32 being 0; see
+    /// [`Kernel::wide_params`](crate::Kernel::wide_params). For drivers that compile a kernel again for each
+    /// dispatch where 32-bit parameters decide on loops and branches.
+    pub wide_params: bool,
 }
 
 impl Traits {
     /// An interface that tracks no usage, with transfers of any bytes.
     pub fn new() -> Self {
-        Traits { shares_memory: true, transfer_alignment: 1 }
+        Traits { shares_memory: true, transfer_alignment: 1, wide_params: false }
     }
 
     /// An interface that tracks how whole pieces of memory are used, with transfers of whole words.
     pub fn tracked() -> Self {
-        Traits { shares_memory: false, transfer_alignment: 4 }
+        Traits { shares_memory: false, transfer_alignment: 4, wide_params: false }
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Kernel {
     pub bindings: usize,
     /// 32-bit words in the parameter block; 0 if there is none.
     pub params: usize,
+    /// Whether each word of the parameter block is followed by one that is 0.
+    pub wide_params: bool,
     /// Invocations of a workgroup along each axis.
     pub workgroup: [u32; 3],
     /// The subgroup size that it needs, if it needs one.
@@ -79,6 +81,7 @@ impl Kernel {
             wgsl: wgsl.into(),
             bindings: 0,
             params: 0,
+            wide_params: false,
             workgroup: [1; 3],
             subgroup: None,
         };
@@ -121,7 +124,8 @@ impl Kernel {
             kernel: name.clone(),
             message: e.emit_to_string(&self.wgsl),
         })?;
-        let capabilities = Capabilities::SUBGROUP
+        let capabilities = Capabilities::SHADER_INT64
+            | Capabilities::SUBGROUP
             | Capabilities::SUBGROUP_BARRIER
             | Capabilities::SHADER_FLOAT16
             | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
@@ -207,6 +211,7 @@ mod tests {
             wgsl: wgsl.into(),
             bindings: 1,
             params: 0,
+            wide_params: false,
             workgroup: [1; 3],
             subgroup: None,
         }

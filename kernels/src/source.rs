@@ -201,9 +201,12 @@ impl Source {
         }
         let body =
             ENVIRONMENT.render_named_str(self.template.name, self.template.text, &values).map_err(fail)?;
+        let wide_params = traits.wide_params && self.param_words() > 0;
+        let body = if wide_params { first_in_main(&body, "narrow_params();") } else { body };
         Ok(Kernel {
             name: self.name().into(),
             wgsl: self.header(traits) + &body,
+            wide_params,
             bindings: self.bindings(),
             params: self.param_words(),
             workgroup: self.workgroup,
@@ -212,19 +215,17 @@ impl Source {
     }
 
     fn header(&self, traits: &Traits) -> String {
-        let mut s = String::from("struct Params {\n");
-        for (name, ty) in &self.params {
-            let _ = writeln!(s, "    {name}: {ty},");
-        }
+        let mut params: Vec<(String, &str)> =
+            self.params.iter().map(|(name, ty)| (name.to_string(), *ty)).collect();
         for o in &self.operands {
-            let _ = write!(s, "    {}_o: u32,", o.name);
-            for axis in 0..o.rank {
-                let _ = write!(s, " {}_s{axis}: u32,", o.name);
-            }
-            s.push('\n');
+            params.push((format!("{}_o", o.name), "u32"));
+            params.extend((0..o.rank).map(|axis| (format!("{}_s{axis}", o.name), "u32")));
         }
-        s.push_str("}\n");
-        if self.param_words() > 0 {
+        let mut s = String::new();
+        if traits.wide_params {
+            wide(&params, &mut s);
+        } else if !params.is_empty() {
+            structure("Params", params.iter().map(|(name, ty)| (&**name, *ty)), &mut s);
             s.push_str("@group(0) @binding(0) var<uniform> params: Params;\n");
         }
         for b in 1..=self.bindings() {
@@ -249,6 +250,38 @@ impl Source {
         let first = sharing.clone().next().expect("bindings are numbered without gaps");
         sharing.find(|o| o.store != Store::None).unwrap_or(first)
     }
+}
+
+/// A WGSL struct.
+fn structure<'a>(name: &str, members: impl Iterator<Item = (&'a str, &'a str)>, s: &mut String) {
+    let _ = writeln!(s, "struct {name} {{");
+    for (name, ty) in members {
+        let _ = writeln!(s, "    {name}: {ty},");
+    }
+    s.push_str("}\n");
+}
+
+/// Parameters of 64 bits each, and a function that takes them to a private variable of the usual types.
+fn wide(params: &[(String, &str)], s: &mut String) {
+    if params.is_empty() {
+        return;
+    }
+    structure("WideParams", params.iter().map(|(name, _)| (&**name, "u64")), s);
+    structure("Params", params.iter().map(|(name, ty)| (&**name, *ty)), s);
+    s.push_str("@group(0) @binding(0) var<uniform> wide_params: WideParams;\n");
+    s.push_str("var<private> params: Params;\nfn narrow_params() {\n");
+    for (name, ty) in params {
+        let _ = writeln!(s, "    params.{name} = bitcast<{ty}>(u32(wide_params.{name}));");
+    }
+    s.push_str("}\n");
+}
+
+/// Puts a statement at the start of the entry point.
+fn first_in_main(body: &str, statement: &str) -> String {
+    const OPEN: &str = ") {\n";
+    let main = body.find("fn main(").expect("every kernel has an entry point");
+    let open = main + body[main..].find(OPEN).expect("which has a body") + OPEN.len();
+    format!("{}    {statement}\n{}", &body[..open], &body[open..])
 }
 
 /// Conversion of an f32 to the bits of a 16-bit float, to nearest even; NaN stays NaN.

@@ -182,6 +182,8 @@ pub(crate) struct Context {
     pub timestamp_period: f64,
     pub timeline: bool,
     pub subgroup_size_control: bool,
+    /// Whether kernels may use 64-bit integers.
+    pub int64: bool,
     /// Whether the device is ours to destroy.
     owned: bool,
     pub host: Arc<Host>,
@@ -226,6 +228,7 @@ impl Context {
         }
         // SAFETY: the structures are those of extensions that the device has.
         unsafe { host.instance.get_physical_device_features2(physical, &mut query) };
+        let has_int64 = query.features.shader_int64 == vk::TRUE;
         let has_timeline = timeline.timeline_semaphore == vk::TRUE;
         let has_control = info::controls_subgroups(&control);
         let mut timeline = vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true);
@@ -234,8 +237,11 @@ impl Context {
             .compute_full_subgroups(true);
         let queues =
             [vk::DeviceQueueCreateInfo::default().queue_family_index(family).queue_priorities(&[1.0])];
-        let mut create =
-            vk::DeviceCreateInfo::default().queue_create_infos(&queues).enabled_extension_names(&extensions);
+        let features = vk::PhysicalDeviceFeatures::default().shader_int64(has_int64);
+        let mut create = vk::DeviceCreateInfo::default()
+            .queue_create_infos(&queues)
+            .enabled_extension_names(&extensions)
+            .enabled_features(&features);
         if has_timeline {
             create = create.push_next(&mut timeline);
         }
@@ -249,6 +255,7 @@ impl Context {
         let queue = unsafe { device.get_device_queue(family, 0) };
         let mut context = Self::adopt(host, physical, device, queue, family, selector);
         (context.owned, context.timeline, context.subgroup_size_control) = (true, has_timeline, has_control);
+        context.int64 = has_int64;
         Ok(context)
     }
 
@@ -282,6 +289,7 @@ impl Context {
             timestamp_period: if stamps { period } else { 0.0 },
             timeline: false,
             subgroup_size_control: false,
+            int64: false,
             owned: false,
             host,
         }

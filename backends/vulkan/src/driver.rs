@@ -7,9 +7,10 @@ use crate::memory::{HostMemory, VulkanMemory};
 use crate::prepared::VulkanPrepared;
 use crate::program::VulkanProgram;
 use crate::queue::Queue;
+use crate::quirks::{self, Avoid};
 use ash::vk;
 use halite_hal::{DeviceInfo, DeviceOptions, Error, Readback, Result, TransferState};
-use halite_kernels::{Cache, Command, Driver, Kernel, Ticket};
+use halite_kernels::{Cache, Command, Driver, Kernel, Ticket, Traits};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -141,6 +142,13 @@ impl Driver for VulkanDriver {
 
     fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    fn traits(&self) -> Traits {
+        let mut traits = Traits::new();
+        traits.wide_params = self.context.int64
+            && quirks::of(&self.info.driver).any(|q| matches!(q.avoid, Avoid::NarrowParams));
+        traits
     }
 
     fn allocate(&self, bytes: u64) -> Result<VulkanMemory> {

@@ -12,6 +12,7 @@ mod memory;
 mod prepared;
 mod program;
 mod queue;
+mod quirks;
 
 pub use ash;
 pub use backend::VulkanBackend;

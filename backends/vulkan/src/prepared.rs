@@ -60,6 +60,11 @@ pub(crate) fn copy(
     unsafe { context.device.cmd_copy_buffer(commands, from.0, to.0, &[region]) };
 }
 
+/// Bytes of a dispatch's parameter block.
+fn param_bytes(d: &Dispatch<VulkanDriver>) -> u64 {
+    d.params.len() as u64 * if d.program.wide_params { 8 } else { 4 }
+}
+
 impl Resources {
     /// Descriptor sets and parameters for the dispatches among `commands`.
     pub(crate) fn new(context: &Arc<Context>, commands: &[Command<VulkanDriver>]) -> Result<Self> {
@@ -77,12 +82,15 @@ impl Resources {
         let mut end = 0;
         for d in &dispatches {
             resources.offsets.push(end);
-            end += (d.params.len() as u64 * 4).next_multiple_of(context.uniform_alignment);
+            end += param_bytes(d).next_multiple_of(context.uniform_alignment);
         }
         if end > 0 {
             let mut memory = HostMemory::new(context, end)?;
             for (d, at) in dispatches.iter().zip(&resources.offsets) {
-                let bytes: Vec<u8> = d.params.iter().flat_map(|w| w.to_ne_bytes()).collect();
+                let bytes: Vec<u8> = match d.program.wide_params {
+                    true => d.params.iter().flat_map(|&w| u64::from(w).to_ne_bytes()).collect(),
+                    false => d.params.iter().flat_map(|w| w.to_ne_bytes()).collect(),
+                };
                 memory.write(*at, &bytes);
             }
             resources.params = Some(memory);
@@ -127,7 +135,7 @@ impl Resources {
             if d.program.params > 0
                 && let Some(params) = &resources.params
             {
-                let range = d.params.len() as u64 * 4;
+                let range = param_bytes(d);
                 infos.push(vk::DescriptorBufferInfo { buffer: params.buffer, offset: at, range });
             }
             let write = |(i, info)| {

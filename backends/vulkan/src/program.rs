@@ -14,6 +14,8 @@ pub struct VulkanProgram {
     pub(crate) set_layout: vk::DescriptorSetLayout,
     /// Words of the parameter block.
     pub(crate) params: usize,
+    /// Whether each is followed by a word of 0.
+    pub(crate) wide_params: bool,
 }
 
 /// A pipeline cache for the time of one compilation, filled from disk and written back.
@@ -62,6 +64,7 @@ impl VulkanProgram {
             layout: vk::PipelineLayout::null(),
             set_layout,
             params: kernel.params,
+            wide_params: kernel.wide_params,
         };
         let layouts = [set_layout];
         let create = vk::PipelineLayoutCreateInfo::default().set_layouts(&layouts);

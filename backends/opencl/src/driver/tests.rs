@@ -25,6 +25,7 @@ fn scale() -> Kernel {
         wgsl: String::new(),
         bindings: 2,
         params: 2,
+        wide_params: false,
         workgroup: [4, 1, 1],
         subgroup: None,
     }

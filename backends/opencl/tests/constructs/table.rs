@@ -168,6 +168,7 @@ impl Program {
             wgsl: self.wgsl.clone(),
             bindings: 2,
             params: self.params().len(),
+            wide_params: false,
             workgroup,
             subgroup: None,
         }

@@ -21,6 +21,7 @@ fn scale() -> Kernel {
         wgsl: SCALE.into(),
         bindings: 2,
         params: 2,
+        wide_params: false,
         workgroup: [4, 1, 1],
         subgroup: None,
     }
