@@ -15,6 +15,7 @@ mod custom;
 mod data;
 mod problem;
 mod runtime;
+mod sequences;
 
 use crate::{CustomOp, Device, OpKind};
 use case::Cases;

@@ -204,6 +204,12 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// How the device does an op.
     fn supports(&self, desc: &OpDesc) -> Support;
 
+    /// How many of the leading `ops`, at least 1, the device does at once. When a recording is planned, none
+    /// of the temporaries that these ops use takes the place of another.
+    fn fuses(&self, _ops: &[Op]) -> usize {
+        1
+    }
+
     /// Scratch bytes that the device takes for an op beyond its operands.
     fn workspace(&self, _desc: &OpDesc) -> u64 {
         0
@@ -358,6 +364,18 @@ impl Recording {
     }
 }
 
+/// The sizes of the groups of ops that a device does at once, in order; their sum is the number of ops.
+fn groups<D: Device + ?Sized>(device: &D, ops: &[Op]) -> Vec<usize> {
+    let mut sizes = Vec::new();
+    let mut rest = ops;
+    while !rest.is_empty() {
+        let size = device.fuses(rest).clamp(1, rest.len());
+        sizes.push(size);
+        rest = &rest[size..];
+    }
+    sizes
+}
+
 /// What [`Device::record`] does unless a backend does more: composed ops are written out, the graph is
 /// checked, temporaries are placed in arenas of the device. A backend's own `record` starts with it.
 pub fn prepare<D: Device + ?Sized>(device: &D, graph: &Graph) -> Result<Recording> {
@@ -365,8 +383,8 @@ pub fn prepare<D: Device + ?Sized>(device: &D, graph: &Graph) -> Result<Recordin
     let info = device.info();
     let graph = compose::lower(device, graph)?;
     let alignment = info.offset_alignment.max(64);
-    let plan =
-        plan::plan(&graph, alignment, info.max_buffer_bytes.min(info.max_binding_bytes), &info.selector)?;
+    let max_arena = info.max_buffer_bytes.min(info.max_binding_bytes);
+    let plan = plan::plan(&graph, &groups(device, &graph.ops), alignment, max_arena, &info.selector)?;
     let arenas = plan.arenas.iter().map(|&bytes| device.allocate(bytes, 0)).collect::<Result<Vec<_>>>()?;
     let Graph { mut ops, slots } = graph;
     for t in ops.iter_mut().flat_map(Op::operands_mut) {

@@ -67,6 +67,8 @@ pub struct DeviceInfo {
     pub max_binding_bytes: u64,
     /// Alignment of a binding's start, in bytes.
     pub offset_alignment: u64,
+    /// Largest number of buffers that a kernel can be given.
+    pub max_bindings: u32,
     /// Largest number of invocations of a workgroup.
     pub max_workgroup_size: u32,
     /// Largest number of workgroups along one axis.
@@ -114,6 +116,7 @@ impl DeviceInfo {
             max_buffer_bytes: u64::MAX,
             max_binding_bytes: u64::MAX,
             offset_alignment: 4,
+            max_bindings: u32::MAX,
             max_workgroup_size: u32::MAX,
             max_workgroups: u32::MAX,
             local_memory_bytes: u32::MAX,
@@ -207,6 +210,8 @@ fn minimal(i: &mut DeviceInfo) {
     i.local_memory_bytes = i.local_memory_bytes.min(16 << 10);
     i.max_workgroup_size = i.max_workgroup_size.min(128);
     i.max_binding_bytes = i.max_binding_bytes.min(128 << 20);
+    // What WebGPU guarantees. A kernel of the catalogue may need more; none that does several ops takes more.
+    i.max_bindings = i.max_bindings.min(8);
 }
 
 fn mtt_s80(i: &mut DeviceInfo) {

@@ -39,12 +39,14 @@ struct Life {
 }
 
 /// Plans the temporaries of `graph` with every offset a multiple of `alignment` and no arena above
-/// `max_arena` bytes. Fails when one temporary alone is larger than that.
-pub fn plan(graph: &Graph, alignment: u64, max_arena: u64, device: &str) -> Result<Plan> {
+/// `max_arena` bytes. Fails when one temporary alone is larger than that. `groups` are the sizes of the groups
+/// of ops that run at once, in order; what any op of a group uses is alive throughout the group.
+pub fn plan(graph: &Graph, groups: &[usize], alignment: u64, max_arena: u64, device: &str) -> Result<Plan> {
     let mut span: Vec<Option<(usize, usize)>> = vec![None; graph.slots.len()];
     // Views count in blocks from the start of the arena, so a place must be a whole number of them.
     let mut alignments = vec![alignment; graph.slots.len()];
-    for (at, op) in graph.ops.iter().enumerate() {
+    let group = groups.iter().enumerate().flat_map(|(i, &size)| std::iter::repeat_n(i, size));
+    for (op, at) in graph.ops.iter().zip(group) {
         for t in op.operands() {
             if let Source::Slot(s) = t.source {
                 let life = span[s as usize].get_or_insert((at, at));
@@ -140,15 +142,27 @@ mod tests {
 
     #[test]
     fn a_chain_needs_two_buffers() {
-        let p = plan(&chain(10, 100), 64, u64::MAX, "x").unwrap();
+        let p = plan(&chain(10, 100), &[1; 10 + 1], 64, u64::MAX, "x").unwrap();
         assert_eq!(p.bytes(), 2 * 448);
     }
 
     #[test]
+    fn what_a_group_uses_lives_together() {
+        // One op, then three at once: what they read and write, and nothing of it twice.
+        let p = plan(&chain(3, 100), &[1, 3], 64, u64::MAX, "x").unwrap();
+        assert_eq!(p.bytes(), 4 * 448);
+        let p = plan(&chain(3, 100), &[2, 2], 64, u64::MAX, "x").unwrap();
+        assert_eq!(p.bytes(), 3 * 448);
+    }
+
+    #[test]
     fn arenas_split_at_the_limit() {
-        let p = plan(&chain(10, 100), 64, 500, "x").unwrap();
+        let p = plan(&chain(10, 100), &[1; 10 + 1], 64, 500, "x").unwrap();
         assert_eq!(p.arenas, [448, 448]);
-        assert!(matches!(plan(&chain(1, 1000), 64, 500, "x"), Err(Error::Limit { requested: 4032, .. })));
+        assert!(matches!(
+            plan(&chain(1, 1000), &[1; 1 + 1], 64, 500, "x"),
+            Err(Error::Limit { requested: 4032, .. })
+        ));
     }
 
     #[test]
@@ -162,11 +176,14 @@ mod tests {
             let x = TensorRef::slot(s, DType::F32, &[1]);
             g.push(Op::unary(UnaryFn::Neg, x.clone(), x));
         }
-        let p = plan(&g, 64, u64::MAX, "x").unwrap();
+        let p = plan(&g, &vec![1; g.ops.len()], 64, u64::MAX, "x").unwrap();
         assert_eq!(p.arenas, [(1 << 63) + 128, 1 << 63]);
         assert_eq!(p.bytes(), u64::MAX);
         g.slots[0].bytes = u64::MAX;
-        assert!(matches!(plan(&g, 64, u64::MAX, "x"), Err(Error::Limit { requested: u64::MAX, .. })));
+        assert!(matches!(
+            plan(&g, &vec![1; g.ops.len()], 64, u64::MAX, "x"),
+            Err(Error::Limit { requested: u64::MAX, .. })
+        ));
     }
 
     #[test]
@@ -179,7 +196,7 @@ mod tests {
         g.push(Op::copy(TensorRef::slot(raw, DType::U8, &[68]), TensorRef::slot(table, DType::U8, &[68])));
         g.push(Op::embedding(TensorRef::slot(table, DType::Q8_0, &[2, 32]), index, y.clone()));
         g.push(Op::binary(crate::BinaryFn::Add, sum.clone(), y, sum));
-        let p = plan(&g, 64, u64::MAX, "x").unwrap();
+        let p = plan(&g, &vec![1; g.ops.len()], 64, u64::MAX, "x").unwrap();
         let place = p.places[table as usize].unwrap();
         assert_eq!((place.arena, place.offset % 34, place.offset % 64), (0, 0, 0));
         assert!(place.offset >= 256 && p.arenas[0] == place.offset + 128);
@@ -196,7 +213,7 @@ mod tests {
         for i in [3, 1, 6] {
             g.push(Op::unary(UnaryFn::Neg, t[i].clone(), t[i].clone()));
         }
-        let p = plan(&g, 16, u64::MAX, "x").unwrap();
+        let p = plan(&g, &vec![1; g.ops.len()], 16, u64::MAX, "x").unwrap();
         let range = |i: usize| {
             let o = p.places[i].unwrap().offset;
             (o, o + sizes[i] as u64 * 4)

@@ -3,6 +3,7 @@
 mod cache;
 mod driver;
 mod engine;
+mod fusion;
 mod identity;
 mod lowering;
 mod program;

@@ -137,12 +137,17 @@ const COMMON: &[(&str, &str)] = common![
     "attention_ends.wgsl",
     "attention_tiles.wgsl",
     "chunks.wgsl",
+    "combined.wgsl",
     "fours.wgsl",
     "math.wgsl",
+    "place.wgsl",
     "product.wgsl",
+    "product_side.wgsl",
     "reduce.wgsl",
+    "route.wgsl",
     "rows.wgsl",
     "sequences.wgsl",
+    "turn.wgsl",
 ];
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {

@@ -1,6 +1,8 @@
 {# Tiles in registers: an invocation computes {{ tm }} rows and {{ tn }} columns, and reads a and b itself. #}
 {% set tile_rows = tm * wy %}
 {% include "product.wgsl" %}
+{% from "product_side.wgsl" import side %}
+{{ side("", b, b_by, c, bias if biased else none, mode, accumulate) }}
 
 @compute {{ workgroup }}
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,

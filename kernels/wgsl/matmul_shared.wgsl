@@ -4,6 +4,8 @@
 {% set tile_columns = tn * wx %}
 {% set threads = wx * wy %}
 {% include "product.wgsl" %}
+{% from "product_side.wgsl" import side %}
+{{ side("", b, b_by, c, bias if biased else none, mode, accumulate) }}
 
 // a's part, [k][row / 4], then b's, [k][column / 4].
 var<workgroup> arena: array<vec4<f32>, {{ tk * (tile_rows + tile_columns) // 4 }}>;

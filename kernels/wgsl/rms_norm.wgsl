@@ -1,3 +1,5 @@
+{# With `adds`, x is computed first, as a + b, and with `combines` b before it, from the rows of experts. What an
+   invocation reads of them it has written itself. #}
 {% from "chunks.wgsl" import getter, putter %}
 {% from "rows.wgsl" import columns, joins, main %}
 {% if group %}{% include "reduce.wgsl" %}{% endif %}
@@ -6,10 +8,27 @@
 {{ putter("y", y) }}
 {{ columns(group, workgroup_size) }}
 {{ joins(group) }}
+{% if adds %}
+{{ getter("a", a) }}
+{{ getter("b", b) }}
+{{ putter("x", x) }}
+{% if combines %}
+{% from "combined.wgsl" import combined %}
+{{ getter("from", from) }}
+{{ putter("b", b) }}
+{{ combined("from", weighted, "from_rows") }}
+{% endif %}
+{% endif %}
 fn do_row(row: u32, lane: u32) {
     var sum = NOTHING;
     for (var c = 4u * lane; c < params.n; c += STEP) {
         let m = min(params.n - c, 4u);
+{% if combines %}
+        put_b(row, c, m, combined(vec4<f32>(0.0), row, c, m));
+{% endif %}
+{% if adds %}
+        put_x(row, c, m, get_a(row, c, m) + get_b(row, c, m));
+{% endif %}
         let v = kept(get_x(row, c, m), m);
         sum = add(sum, v * v);
     }

@@ -1,99 +1,11 @@
-{# A token belongs to one invocation. Its scores, and those of its groups, are kept in scratch memory, so that
-   each is computed once: choices compare them for equality. #}
+{# A token belongs to one invocation. #}
 {% include "math.wgsl" %}
-const NONE = 0xffffffffu;
-struct Pick { value: f32, index: u32 }
-
-// The better one of a choice so far and candidate `i`, which counts only if it comes after the last choice.
-// Indices must ascend from call to call.
-fn better(best: Pick, last: Pick, value: f32, i: u32) -> Pick {
-    let after = last.index == NONE || value < last.value || (value == last.value && i > last.index);
-    if after && (best.index == NONE || value > best.value) { return Pick(value, i); }
-    return best;
-}
-
-fn biased(t: u32, e: u32) -> f32 {
-    return ld_scores(at_scores(t, e)){% if bias %} + ld_bias(at_bias(e)){% endif %};
-}
+{% from "route.wgsl" import route %}
+{{ route(scores_by, biased, grouped_by > 1, group_score, normalize) }}
 
 @compute {{ workgroup }}
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
     let t = (wid.x + wid.y * nwg.x) * {{ workgroup_size }}u + lane;
-    if t >= params.tokens { return; }
-{% if scores_by == "softmax" %}
-    var largest = -3.4028234663852886e38;
-    for (var e = 0u; e < params.experts; e++) { largest = max(largest, ld_x(at_x(t, e))); }
-    var sum = 0.0;
-    for (var e = 0u; e < params.experts; e++) {
-        let p = exp(ld_x(at_x(t, e)) - largest);
-        sum += p;
-        st_scores(at_scores(t, e), p);
-    }
-    for (var e = 0u; e < params.experts; e++) {
-        let i = at_scores(t, e);
-        st_scores(i, ld_scores(i) / sum);
-    }
-{% else %}
-    for (var e = 0u; e < params.experts; e++) { st_scores(at_scores(t, e), sigmoid(ld_x(at_x(t, e)))); }
-{% endif %}
-    let size = params.experts / params.groups;
-{% if grouped %}
-    for (var g = 0u; g < params.groups; g++) {
-        var first = biased(t, g * size);
-{% if group_score == "max" %}
-        for (var e = 1u; e < size; e++) { first = max(first, biased(t, g * size + e)); }
-        st_grouped(at_grouped(t, g), first);
-{% else %}
-        if size == 1u {
-            st_grouped(at_grouped(t, g), first);
-            continue;
-        }
-        var second = biased(t, g * size + 1u);
-        if second > first {
-            let s = first;
-            first = second;
-            second = s;
-        }
-        for (var e = 2u; e < size; e++) {
-            let s = biased(t, g * size + e);
-            second = max(second, min(first, s));
-            first = max(first, s);
-        }
-        st_grouped(at_grouped(t, g), first + second);
-{% endif %}
-    }
-    // The last group that is chosen.
-    var worst = Pick(0.0, NONE);
-    for (var k = 0u; k < params.top_groups; k++) {
-        var best = Pick(0.0, NONE);
-        for (var g = 0u; g < params.groups; g++) { best = better(best, worst, ld_grouped(at_grouped(t, g)), g); }
-        worst = best;
-    }
-{% endif %}
-    var last = Pick(0.0, NONE);
-    var chosen = 0.0;
-    for (var k = 0u; k < params.top_k; k++) {
-        var best = Pick(0.0, NONE);
-        for (var g = 0u; g < params.groups; g++) {
-{% if grouped %}
-            let s = ld_grouped(at_grouped(t, g));
-            if s < worst.value || (s == worst.value && g > worst.index) { continue; }
-{% endif %}
-            for (var e = g * size; e < (g + 1u) * size; e++) { best = better(best, last, biased(t, e), e); }
-        }
-        last = best;
-        // Only what is not a number has no order.
-        let e = min(best.index, params.experts - 1u);
-        chosen += ld_scores(at_scores(t, e));
-        st_chosen(at_chosen(t, k), i32(e));
-    }
-    for (var k = 0u; k < params.top_k; k++) {
-        let score = ld_scores(at_scores(t, u32(ld_chosen(at_chosen(t, k)))));
-{% if normalize %}
-        st_weights(at_weights(t, k), score / (chosen + 1e-20) * params.scale);
-{% else %}
-        st_weights(at_weights(t, k), score * params.scale);
-{% endif %}
-    }
+    if t < params.tokens { route(t); }
 }

@@ -117,6 +117,7 @@ pub(crate) fn describe(host: &Host, physical: vk::PhysicalDevice, index: usize) 
     info.max_buffer_bytes = maintenance3.max_memory_allocation_size.min(maintained).max(1 << 20);
     info.max_binding_bytes = u64::from(limits.max_storage_buffer_range).min(MAX_BINDING) & !15;
     info.offset_alignment = limits.min_storage_buffer_offset_alignment.max(16);
+    info.max_bindings = limits.max_per_stage_descriptor_storage_buffers;
     info.max_workgroup_size = limits.max_compute_work_group_invocations;
     info.max_workgroups = limits.max_compute_work_group_count.into_iter().min().unwrap_or(1);
     info.local_memory_bytes = limits.max_compute_shared_memory_size;

@@ -60,6 +60,7 @@ fn describe(
     info.max_buffer_bytes = limits.max_buffer_size;
     info.max_binding_bytes = limits.max_storage_buffer_binding_size.min(MAX_BINDING) & !15;
     info.offset_alignment = u64::from(limits.min_storage_buffer_offset_alignment).max(16);
+    info.max_bindings = limits.max_storage_buffers_per_shader_stage;
     info.max_workgroup_size = limits.max_compute_invocations_per_workgroup;
     info.max_workgroups = limits.max_compute_workgroups_per_dimension;
     info.local_memory_bytes = limits.max_compute_workgroup_storage_size;

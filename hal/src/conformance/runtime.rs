@@ -1,7 +1,7 @@
 //! What a device does beside single ops: recordings, transfers, streams, errors.
 
 use super::check::Outcome;
-use super::columns;
+use super::{columns, sequences};
 use crate::reference::Array;
 use crate::{
     Attention, BinaryFn, Binding, Buffer, CustomOp, DType, Device, Error, Graph, Layout, Op, OpDesc, OpKind,
@@ -45,6 +45,25 @@ pub const GROUPS: &[(&str, &[(&str, Check)])] = &[
             ("attention f16", |d, s| columns::attention(d, s, DType::F16)),
         ],
     ),
+    (
+        "device.sequences",
+        &[
+            ("products", |d, s| done(sequences::products(d, s, DType::F32, DType::F32))),
+            ("products of f16 weights", |d, s| done(sequences::products(d, s, DType::F32, DType::F16))),
+            ("products of q8_0 weights", |d, s| done(sequences::products(d, s, DType::F32, DType::Q8_0))),
+            ("products of q4_0 weights", |d, s| done(sequences::products(d, s, DType::BF16, DType::Q4_0))),
+            ("gated", |d, s| done(sequences::gated(d, s, DType::F32, false))),
+            ("gated by rows", |d, s| done(sequences::gated(d, s, DType::F32, true))),
+            ("gated f16", |d, s| done(sequences::gated(d, s, DType::F16, false))),
+            ("norms", |d, s| done(sequences::norms(d, s, DType::F32))),
+            ("norms bf16", |d, s| done(sequences::norms(d, s, DType::BF16))),
+            ("experts", |d, s| done(sequences::experts(d, s, DType::F32, false))),
+            ("experts bf16", |d, s| done(sequences::experts(d, s, DType::BF16, true))),
+            ("cached", |d, s| done(sequences::cached(d, s, DType::F32, false))),
+            ("cached interleaved", |d, s| done(sequences::cached(d, s, DType::F32, true))),
+            ("cached f16", |d, s| done(sequences::cached(d, s, DType::F16, false))),
+        ],
+    ),
     ("device.streams", &[("events order streams", |d, _| done(streams(d)))]),
     ("device.memory", &[("use is counted", |d, _| done(memory(d)))]),
     ("device.errors", &[("invalid ops", |d, _| done(invalid(d)))]),
@@ -52,7 +71,7 @@ pub const GROUPS: &[(&str, &[(&str, Check)])] = &[
 ];
 
 /// A failed check, in words, or the device's error.
-enum Fault {
+pub(super) enum Fault {
     Wrong(String),
     Device(Error),
 }
@@ -63,7 +82,7 @@ impl From<Error> for Fault {
     }
 }
 
-type Checked = Result<(), Fault>;
+pub(super) type Checked = Result<(), Fault>;
 
 fn done(result: Checked) -> Outcome {
     match result {
@@ -78,11 +97,11 @@ fn ensure(ok: bool, message: impl FnOnce() -> String) -> Checked {
     if ok { Ok(()) } else { Err(Fault::Wrong(message())) }
 }
 
-fn same<T: PartialEq + std::fmt::Debug + ?Sized>(what: &str, got: &T, want: &T) -> Checked {
+pub(super) fn same<T: PartialEq + std::fmt::Debug + ?Sized>(what: &str, got: &T, want: &T) -> Checked {
     ensure(got == want, || format!("{what}: {got:?}, must be {want:?}"))
 }
 
-const STREAM: StreamId = StreamId(0);
+pub(super) const STREAM: StreamId = StreamId(0);
 
 fn buffer(d: &dyn Device, x: &[f32]) -> Result<Buffer> {
     let b = d.allocate(4 * x.len() as u64, 0)?;

@@ -18,7 +18,7 @@ impl CoreOnly {
 }
 
 impl Device for CoreOnly {
-    crate::forward_to!(inner; info, workspace, allocate, create_stream, upload, download, copy, replay);
+    crate::forward_to!(inner; info, fuses, workspace, allocate, create_stream, upload, download, copy, replay);
     crate::forward_to!(inner; record_event, wait_event, synchronize, memory, time, tuning, set_tuning);
 
     fn supports(&self, desc: &OpDesc) -> Support {

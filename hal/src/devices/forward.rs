@@ -15,6 +15,11 @@ macro_rules! forward_to {
             self.$inner.supports(desc)
         }
     };
+    (@fuses $inner:ident) => {
+        fn fuses(&self, ops: &[$crate::Op]) -> usize {
+            self.$inner.fuses(ops)
+        }
+    };
     (@workspace $inner:ident) => {
         fn workspace(&self, desc: &$crate::OpDesc) -> u64 {
             self.$inner.workspace(desc)

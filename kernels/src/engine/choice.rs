@@ -25,6 +25,8 @@ pub(super) struct Chooser {
 pub(super) struct Chosen {
     pub set: Arc<dyn KernelSet>,
     pub variant: Variant,
+    /// Whether a set of this crate does it.
+    pub own: bool,
     /// Whether it could have been another variant.
     choice: bool,
 }
@@ -97,13 +99,18 @@ impl Chooser {
 impl<D: Driver> Engine<D> {
     /// The set that does an op, and its variants, the one to be used first.
     pub(super) fn set(&self, desc: &OpDesc) -> Option<(Arc<dyn KernelSet>, Vec<Variant>)> {
+        self.placed_set(desc).map(|(_, set, variants)| (set, variants))
+    }
+
+    /// [`Engine::set`], and whether it is one of this crate's.
+    fn placed_set(&self, desc: &OpDesc) -> Option<(bool, Arc<dyn KernelSet>, Vec<Variant>)> {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
-        let (set, mut variants) = sets.iter().find_map(|set| {
+        let (i, set, mut variants) = sets.iter().enumerate().find_map(|(i, set)| {
             let variants = set.variants(desc, self.driver.info());
-            (!variants.is_empty()).then(|| (set.clone(), variants))
+            (!variants.is_empty()).then(|| (i, set.clone(), variants))
         })?;
         self.chooser.order(desc, &mut variants);
-        Some((set, variants))
+        Some((i >= sets.len() - self.own_sets, set, variants))
     }
 
     /// Whether there is a kernel for an op.
@@ -118,8 +125,8 @@ impl<D: Driver> Engine<D> {
         if let Some(chosen) = known().get(desc) {
             return Some(chosen.clone());
         }
-        let (set, variants) = self.set(desc)?;
-        let chosen = Chosen { set, choice: variants.len() > 1, variant: variants.into_iter().next()? };
+        let (own, set, variants) = self.placed_set(desc)?;
+        let chosen = Chosen { set, own, choice: variants.len() > 1, variant: variants.into_iter().next()? };
         let mut known = known();
         if known.len() < KEPT {
             known.insert(desc.clone(), chosen.clone());

@@ -67,6 +67,10 @@ impl<D: Driver> Device for Engine<D> {
         self.support(desc)
     }
 
+    fn fuses(&self, ops: &[Op]) -> usize {
+        self.fused(ops).map_or(1, |(_, size)| size)
+    }
+
     fn allocate(&self, bytes: u64, row_bytes: u64) -> Result<Buffer> {
         self.pool.allocate(bytes, row_bytes)
     }

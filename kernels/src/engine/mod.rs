@@ -9,6 +9,8 @@ mod commands;
 mod device;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod fused_tests;
 mod host;
 mod pool;
 mod programs;
@@ -18,6 +20,7 @@ mod split;
 mod tests;
 mod transfer;
 
+use crate::fusion::{Context, Fusion};
 use crate::{Command, Driver, KernelSet, Lowering, Variant, sets};
 use choice::{Chooser, Chosen};
 use commands::{Bound, Commands, Ready};
@@ -35,7 +38,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 pub struct Engine<D: Driver> {
     driver: Arc<D>,
     pool: Arc<Pool<D>>,
+    /// Those from outside come first.
     sets: RwLock<Vec<Arc<dyn KernelSet>>>,
+    /// How many of the sets are this crate's.
+    own_sets: usize,
+    fusions: Vec<Box<dyn Fusion>>,
     programs: Programs<D>,
     streams: AtomicU32,
     failed: Arc<Failed>,
@@ -79,9 +86,12 @@ impl<D: Driver> Engine<D> {
     pub fn new(driver: D, options: &DeviceOptions) -> Result<Self> {
         let driver = Arc::new(driver);
         let chooser = Chooser::new(driver.info(), options);
+        let sets = sets::all();
         Ok(Engine {
             pool: Arc::new(Pool::new(driver.clone(), options.memory_limit)),
-            sets: RwLock::new(sets::all()),
+            own_sets: sets.len(),
+            sets: RwLock::new(sets),
+            fusions: sets::fusions(),
             programs: Programs::new(driver.clone()),
             driver,
             streams: AtomicU32::new(1),
@@ -142,39 +152,88 @@ impl<D: Driver> Engine<D> {
 
     /// The launches of native ops, compiled, and the bytes of scratch memory that they share.
     fn ready(&self, ops: &[Op]) -> Result<(Vec<Ready<D>>, u64)> {
-        let mut all = Vec::with_capacity(ops.len());
+        let mut ready = Vec::with_capacity(ops.len());
         let mut scratch_bytes = 0;
         let fits = |t: &TensorRef| self.fits(t);
-        // What can't be cut fails where its operands are bound, with the size and the limit.
-        let parts = ops.iter().flat_map(|op| split::split(op, &fits).unwrap_or_else(|| vec![op.clone()]));
-        for op in &parts.filter(|op| op.outputs.iter().any(|t| t.elems() > 0)).collect::<Vec<_>>() {
-            let desc = op.desc();
-            let Some(Chosen { set, variant, .. }) = self.chosen(&desc) else {
-                return Err(Error::Unsupported {
-                    device: self.driver.info().selector.clone(),
-                    op: desc.to_string(),
-                    reason: "no kernel".into(),
-                });
-            };
-            let mut lowering = Lowering::new(self.driver.info());
-            set.lower(op, &variant, &mut lowering)?;
-            let lowered = lowering.finish();
-            let granule = self.pool.granule();
-            let mut end = 0;
-            let place = |bytes: &u64| {
-                let at = end;
-                end += bytes.next_multiple_of(granule);
-                at
-            };
-            let scratch: Arc<[u64]> = lowered.scratch.iter().map(place).collect();
-            scratch_bytes = scratch_bytes.max(end);
-            for launch in lowered.launches {
-                let label: Arc<str> = format!("{}/{} {variant}", op.kind.name(), launch.source.name()).into();
-                let program = self.programs.get(&launch.source)?;
-                all.push(Ready { launch, program, label, scratch: scratch.clone() });
+        let mut rest = ops;
+        while let Some(op) = rest.first() {
+            let fused = self.fused(rest);
+            let (now, later) = rest.split_at(fused.as_ref().map_or(1, |(_, size)| *size));
+            rest = later;
+            if let Some((fusion, _)) = fused {
+                let mut lowering = Lowering::new(self.driver.info());
+                fusion.lower(now, &self.context(&|op| self.own_variant(op)), &mut lowering)?;
+                let names: Vec<_> = now.iter().map(|op| op.kind.name()).collect();
+                self.finish(lowering, (&names.join("+"), ""), &mut ready, &mut scratch_bytes)?;
+                continue;
+            }
+            // What can't be cut fails where its operands are bound, with the size and the limit.
+            let parts = split::split(op, &fits).unwrap_or_else(|| vec![op.clone()]);
+            for op in parts.iter().filter(|op| op.outputs.iter().any(|t| t.elems() > 0)) {
+                let desc = op.desc();
+                let Some(Chosen { set, variant, .. }) = self.chosen(&desc) else {
+                    return Err(Error::Unsupported {
+                        device: self.driver.info().selector.clone(),
+                        op: desc.to_string(),
+                        reason: "no kernel".into(),
+                    });
+                };
+                let mut lowering = Lowering::new(self.driver.info());
+                set.lower(op, &variant, &mut lowering)?;
+                let label = (op.kind.name(), &*variant.0);
+                self.finish(lowering, label, &mut ready, &mut scratch_bytes)?;
             }
         }
-        Ok((all, scratch_bytes))
+        Ok((ready, scratch_bytes))
+    }
+
+    /// Compiles what was lowered, and places its scratch memory. A label is of the op, and its variant.
+    fn finish(
+        &self,
+        lowering: Lowering<'_>,
+        (op, variant): (&str, &str),
+        ready: &mut Vec<Ready<D>>,
+        scratch_bytes: &mut u64,
+    ) -> Result<()> {
+        let lowered = lowering.finish();
+        let granule = self.pool.granule();
+        let mut end = 0;
+        let place = |bytes: &u64| {
+            let at = end;
+            end += bytes.next_multiple_of(granule);
+            at
+        };
+        let scratch: Arc<[u64]> = lowered.scratch.iter().map(place).collect();
+        *scratch_bytes = (*scratch_bytes).max(end);
+        for launch in lowered.launches {
+            let label = format!("{op}/{} {variant}", launch.source.name());
+            let program = self.programs.get(&launch.source)?;
+            ready.push(Ready { launch, program, label: label.trim_end().into(), scratch: scratch.clone() });
+        }
+        Ok(())
+    }
+
+    /// How the leading ops are done at once, and how many, if they are.
+    fn fused(&self, ops: &[Op]) -> Option<(&dyn Fusion, usize)> {
+        if ops.len() < 2 {
+            return None;
+        }
+        let variant = |op: &Op| self.own_variant(op);
+        let context = self.context(&variant);
+        self.fusions.iter().find_map(|fusion| {
+            let size = fusion.matches(ops, &context)?;
+            let mut operands = ops[..size].iter().flat_map(Op::operands);
+            operands.all(|t| t.elems() > 0 && self.fits(t)).then_some((&**fusion, size))
+        })
+    }
+
+    fn context<'a>(&'a self, variant: &'a dyn Fn(&Op) -> Option<Variant>) -> Context<'a> {
+        Context { info: self.driver.info(), variant }
+    }
+
+    /// The variant that an op gets, if a kernel of this crate does it.
+    fn own_variant(&self, op: &Op) -> Option<Variant> {
+        self.chosen(&op.desc()).filter(|chosen| chosen.own).map(|chosen| chosen.variant)
     }
 
     /// Whether a view can be bound as a whole, wherever its memory begins.

@@ -4,6 +4,7 @@
 //! the sum is spread over the experts. Offsets of experts are read on the device, so the grid has room for
 //! any; see `wgsl/common/product.wgsl`.
 
+mod fused;
 mod kernel;
 mod problem;
 mod registers;
@@ -11,6 +12,7 @@ mod rows;
 mod shared;
 
 use crate::{KernelSet, Lowering, Variant};
+pub(crate) use fused::Products;
 use halite_hal::{DeviceInfo, DeviceKind, Op, OpDesc, Result};
 use problem::Problem;
 

@@ -7,6 +7,7 @@ mod moe;
 mod rows;
 
 use crate::KernelSet;
+use crate::fusion::Fusion;
 use std::sync::Arc;
 
 /// Every set of this crate.
@@ -17,6 +18,16 @@ pub(crate) fn all() -> Vec<Arc<dyn KernelSet>> {
         Arc::new(attention::Attention),
         Arc::new(rows::Rows),
         Arc::new(moe::Moe),
+    ]
+}
+
+/// Every way of doing several ops at once, the first that matches being taken.
+pub(crate) fn fusions() -> Vec<Box<dyn Fusion>> {
+    vec![
+        Box::new(matmul::Products),
+        Box::new(rows::AddNorm),
+        Box::new(attention::RopeBoth),
+        Box::new(moe::Routing),
     ]
 }
 

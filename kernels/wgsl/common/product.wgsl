@@ -1,37 +1,14 @@
-{# What the kernels of matrix products share: c[z, i, j] (+)= Σ_k a[z, i, k]·b[z, k, j] + bias[z, j].
+{# What the kernels of matrix products share: c[z, i, j] (+)= Σ_k a[z, i, k]·b[z, k, j] + bias[z, j]. What b and
+   c need is in product_side.wgsl.
 
    The literals `a_by` and `b_by` say how an operand lies: "k": k is its last axis and contiguous; "mn": the
    other axis is last and contiguous; "any": k is last, nothing is contiguous. `mode` is "dense", "grouped" (the
    rows of a and c are spread over the matrices of b) or "weight" (k is spread over the matrices of c). #}
-{% from "chunks.wgsl" import getter, putter %}
 fn a_at(z: u32, i: u32, k: u32) -> u32 {
     return at_a({{ "z" if mode == "dense" else "0u" }}, {{ "k, i" if a_by == "mn" else "i, k" }});
 }
-fn b_at(z: u32, k: u32, j: u32) -> u32 {
-    return at_b({{ "0u" if mode == "weight" else "z" }}, {{ "k, j" if b_by == "mn" else "j, k" }});
-}
 // From one k to the next.
 fn a_step() -> u32 { return {{ "1u" if a_by == "k" else "params.a_s1" if a_by == "mn" else "params.a_s2" }}; }
-fn b_step() -> u32 { return {{ "1u" if b_by == "k" else "params.b_s1" if b_by == "mn" else "params.b_s2" }}; }
-{% if b.dtype == "q8_0" %}
-
-fn ld4_b(e: u32) -> vec4<f32> {
-    let h = params.b_o + (e >> 5u) * 17u;
-    let q = h + 1u + ((e & 31u) >> 1u);
-    let w = bitcast<i32>(half_b(q) | (half_b(q + 1u) << 16u));
-    let v = vec4<i32>(extractBits(w, 0u, 8u), extractBits(w, 8u, 8u), extractBits(w, 16u, 8u), w >> 24u);
-    return unpack2x16float(half_b(h)).x * vec4<f32>(v);
-}
-{% elif b.dtype == "q4_0" %}
-
-fn ld4_b(e: u32) -> vec4<f32> {
-    let h = params.b_o + (e >> 5u) * 9u;
-    let q = h + 1u + ((e & 15u) >> 1u);
-    let w = (half_b(q) | (half_b(q + 1u) << 16u)) >> ((e & 16u) >> 2u);
-    let v = vec4<u32>(w & 15u, (w >> 8u) & 15u, (w >> 16u) & 15u, (w >> 24u) & 15u);
-    return unpack2x16float(half_b(h)).x * (vec4<f32>(v) - 8.0);
-}
-{% endif %}
 
 // What a tile of rows is part of.
 struct Part {
@@ -90,22 +67,3 @@ fn part_of(tile: u32) -> Part {
 {% endif %}
 }
 {% endif %}
-{{ getter("c", c) }}
-{{ putter("c", c) }}
-{% if bias %}
-{{ getter("bias", bias) }}
-{% endif %}
-
-// Writes v to the columns j .. j + 4 of row i, as far as there are any.
-fn finish(p: Part, i: u32, j: u32, v: vec4<f32>) {
-    let z = {{ "0u" if mode == "grouped" else "p.z" }};
-    let m = min(params.n - j, 4u);
-    var sum = v;
-{% if bias %}
-    if p.live { sum += get_bias({{ "p.z" if mode == "grouped" else "0u" }}, j, m); }
-{% endif %}
-{% if accumulate %}
-    sum += get_c(z, i, j, m);
-{% endif %}
-    put_c(z, i, j, m, sum);
-}

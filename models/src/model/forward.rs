@@ -99,9 +99,8 @@ impl Pass<'_> {
         self.tape.linear(x, w.weight, w.bias)
     }
 
-    /// A projection to heads `[tokens, heads, d]`, normed if the model norms queries and keys.
-    fn heads(&mut self, x: Var, w: &Linear<Var>, norm: Option<Var>, heads: usize) -> Var {
-        let mut y = self.linear(x, w);
+    /// A projection as heads `[tokens, heads, d]`, normed if the model norms queries and keys.
+    fn heads(&mut self, mut y: Var, norm: Option<Var>, heads: usize) -> Var {
         if let Some(norm) = norm {
             y = self.tape.rms_norm(y, norm, self.config.rms_norm_eps as f32);
         }
@@ -112,9 +111,11 @@ impl Pass<'_> {
     fn grouped_query(&mut self, i: usize, layer: &Layer<Var>, x: Var) -> Var {
         let c = self.config;
         let (heads, kv_heads) = (c.num_attention_heads, c.num_key_value_heads);
-        let q = self.heads(x, &layer.q, layer.q_norm, heads);
-        let k = self.heads(x, &layer.k, layer.k_norm, kv_heads);
-        let mut v = self.heads(x, &layer.v, None, kv_heads);
+        // One after another: a device may do products of the same rows at once.
+        let [q, k, v] = [&layer.q, &layer.k, &layer.v].map(|w| self.linear(x, w));
+        let q = self.heads(q, layer.q_norm, heads);
+        let k = self.heads(k, layer.k_norm, kv_heads);
+        let mut v = self.heads(v, None, kv_heads);
         let q = self.tape.rope(q, &self.batch.rope);
         let mut k = self.tape.rope(k, &self.batch.rope);
         if let Some(cache) = &self.batch.cache {

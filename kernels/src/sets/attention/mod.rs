@@ -5,6 +5,7 @@
 
 mod backward;
 mod forward;
+mod fused;
 mod rope;
 mod split;
 
@@ -13,6 +14,8 @@ use crate::{Access, KernelSet, LaunchBuilder, Lowering, Variant};
 use halite_hal::{
     Attention as Attributes, DType, DeviceInfo, DeviceKind, Op, OpDesc, OpKind, Result, TensorRef,
 };
+
+pub(crate) use fused::RopeBoth;
 
 /// See the module.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use super::problem::{By, Problem};
 use super::{registers, rows, shared};
-use crate::{Lowering, template};
+use crate::{LaunchBuilder, Lowering, Template, template};
 use halite_hal::{DeviceInfo, Result};
 
 /// A size of a kernel. Names give the workgroup's tile and the invocation's.
@@ -90,11 +90,17 @@ impl Kernel {
             Family::Shared => template!("matmul_shared.wgsl"),
             Family::Rows => template!("matmul_rows.wgsl"),
         };
-        let ([tm, tn], [wy, wx]) = (self.own.map(|n| n as u32), self.group.map(|n| n as u32));
-        let launch =
-            to.launch(template).literal("tm", tm).literal("tn", tn).literal("wx", wx).literal("wy", wy);
+        let launch = self.launch(template, to);
         let launch = launch.literal("tk", shared::DEPTH as u32).literal("fours", p.reads_fours());
-        let (launch, groups) = p.bind(launch.workgroup([wx, wy, 1]), self.tile());
+        let launch = launch.literal("products", 1).literal("gated", false);
+        let (launch, groups) = p.bind(launch, self.tile());
         launch.linear(groups)
+    }
+
+    /// A launch of this size.
+    pub fn launch<'l, 'a>(&self, template: Template, to: &'l mut Lowering<'a>) -> LaunchBuilder<'l, 'a> {
+        let ([tm, tn], [wy, wx]) = (self.own.map(|n| n as u32), self.group.map(|n| n as u32));
+        let launch = to.launch(template).workgroup([wx, wy, 1]);
+        launch.literal("tm", tm).literal("tn", tn).literal("wx", wx).literal("wy", wy)
     }
 }

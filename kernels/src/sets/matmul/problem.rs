@@ -60,8 +60,41 @@ impl By {
     }
 }
 
+/// What a kernel calls a matrix `b`, and what belongs to it.
+pub(super) struct Names {
+    pub b: &'static str,
+    pub c: &'static str,
+    pub bias: &'static str,
+    pub b_by: &'static str,
+    pub biased: &'static str,
+    pub n: &'static str,
+    pub tiles_n: &'static str,
+    pub groups: &'static str,
+}
+
+macro_rules! names {
+    ($s:literal) => {
+        Names {
+            b: concat!("b", $s),
+            c: concat!("c", $s),
+            bias: concat!("bias", $s),
+            b_by: concat!("b_by", $s),
+            biased: concat!("biased", $s),
+            n: concat!("n", $s),
+            tiles_n: concat!("tiles_n", $s),
+            groups: concat!("groups", $s),
+        }
+    };
+}
+
+/// Of a product that is computed alone.
+pub(super) const ALONE: Names = names!("");
+
+/// Of products that one kernel computes.
+pub(super) const SEVERAL: [Names; 3] = [names!("0"), names!("1"), names!("2")];
+
 /// A matrix as a batch of one.
-fn batch(t: &TensorRef) -> TensorRef {
+pub(super) fn batch(t: &TensorRef) -> TensorRef {
     match t.rank() {
         2 => t.clone().with_layout(&[1, t.shape[0], t.shape[1]], &[0, t.strides[0], t.strides[1]]),
         _ => t.clone(),
@@ -175,42 +208,72 @@ impl Problem {
     pub fn bind<'l, 'a>(
         &self,
         launch: LaunchBuilder<'l, 'a>,
-        [rows, columns]: [usize; 2],
+        tile: [usize; 2],
     ) -> (LaunchBuilder<'l, 'a>, usize) {
+        let groups = self.groups(tile);
+        let launch = self.bind_side(self.bind_shared(launch, tile), &ALONE, tile);
+        let launch = launch.literal("accumulate", self.accumulate).param("groups", groups);
+        (launch, groups)
+    }
+
+    /// How many workgroups there are that compute `rows` × `columns` elements.
+    pub fn groups(&self, [rows, columns]: [usize; 2]) -> usize {
+        let tiles = match &self.experts {
+            Experts::None | Experts::Sum(_) => self.c.shape[0] * self.m().div_ceil(rows),
+            // One more for each segment, whose tiles are rounded up.
+            Experts::Rows(_) => self.m() / rows + self.b.shape[0] + 2,
+        };
+        tiles * self.n().div_ceil(columns)
+    }
+
+    /// What products of the same `a` have in common.
+    pub fn bind_shared<'l, 'a>(
+        &self,
+        launch: LaunchBuilder<'l, 'a>,
+        [rows, _]: [usize; 2],
+    ) -> LaunchBuilder<'l, 'a> {
         // The last axis is the contiguous one.
         let a = if self.a_by() == By::Mn { self.a.clone().transpose(1, 2) } else { self.a.clone() };
-        let b = if self.b_by() == By::Mn { self.b.clone() } else { self.b.clone().transpose(1, 2) };
-        let (tiles_m, tiles_n) = (self.m().div_ceil(rows), self.n().div_ceil(columns));
-        let (mode, tiles) = match &self.experts {
-            Experts::None => ("dense", self.c.shape[0] * tiles_m),
-            // One more for each segment, whose tiles are rounded up.
-            Experts::Rows(_) => ("grouped", self.m() / rows + self.b.shape[0] + 2),
-            Experts::Sum(_) => ("weight", self.c.shape[0] * tiles_m),
+        let mode = match &self.experts {
+            Experts::None => "dense",
+            Experts::Rows(_) => "grouped",
+            Experts::Sum(_) => "weight",
         };
-        let mut launch = launch
+        let launch = launch
             .input("a", &a)
-            .input("b", &b)
-            .output("c", &self.c)
             .literal("a_by", self.a_by().literal())
-            .literal("b_by", self.b_by().literal())
             .literal("mode", mode)
-            .literal("bias", self.bias.is_some())
-            .literal("accumulate", self.accumulate)
             .param("m", self.m())
-            .param("n", self.n())
             .param("k", self.k())
-            .param("tiles_m", tiles_m)
-            .param("tiles_n", tiles_n)
-            .param("groups", tiles * tiles_n);
-        if let Some(bias) = &self.bias {
-            launch = launch.input("bias", bias);
+            .param("tiles_m", self.m().div_ceil(rows));
+        match &self.experts {
+            Experts::None => launch,
+            Experts::Rows(offsets) | Experts::Sum(offsets) => {
+                let rows = if mode == "weight" { self.k() } else { self.m() };
+                launch.input("offsets", offsets).param("experts", offsets.shape[0] - 1).param("rows", rows)
+            }
         }
-        if let Experts::Rows(offsets) | Experts::Sum(offsets) = &self.experts {
-            let rows = if mode == "weight" { self.k() } else { self.m() };
-            launch =
-                launch.input("offsets", offsets).param("experts", offsets.shape[0] - 1).param("rows", rows);
+    }
+
+    /// What `product_side.wgsl` needs of `b` and `c`.
+    pub fn bind_side<'l, 'a>(
+        &self,
+        launch: LaunchBuilder<'l, 'a>,
+        names: &Names,
+        [_, columns]: [usize; 2],
+    ) -> LaunchBuilder<'l, 'a> {
+        let b = if self.b_by() == By::Mn { self.b.clone() } else { self.b.clone().transpose(1, 2) };
+        let launch = launch
+            .input(names.b, &b)
+            .output(names.c, &self.c)
+            .literal(names.b_by, self.b_by().literal())
+            .literal(names.biased, self.bias.is_some())
+            .param(names.n, self.n())
+            .param(names.tiles_n, self.n().div_ceil(columns));
+        match &self.bias {
+            Some(bias) => launch.input(names.bias, bias),
+            None => launch,
         }
-        (launch, tiles * tiles_n)
     }
 
     /// Whether kernels may read four neighbours at multiples of 4 tiles and sums start at: not where experts

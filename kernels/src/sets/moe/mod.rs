@@ -1,12 +1,15 @@
 //! Kernels that work on routing, permutation and combination of experts.
 
 mod combine;
+mod fused;
 mod permutation;
 mod router;
 
 use crate::sets::rows::Team;
 use crate::{KernelSet, LaunchBuilder, Lowering, Variant};
 use halite_hal::{DeviceInfo, Op, OpDesc, OpKind, Result};
+
+pub(crate) use fused::Routing;
 
 /// See the module.
 #[derive(Debug)]

@@ -14,6 +14,11 @@ pub(super) fn variants(x: &Layout) -> Vec<Variant> {
     names.map(Variant::named).to_vec()
 }
 
+/// Whether a variant goes through all assignments.
+pub(super) fn is_direct(variant: &Variant) -> bool {
+    variant.0 == DIRECT
+}
+
 pub(super) fn lower(
     to: &mut Lowering<'_>,
     experts: usize,
@@ -25,7 +30,7 @@ pub(super) fn lower(
     let (tokens, k) = (x.shape[0], x.shape[1]);
     let all = tokens * k;
     let most = to.info.max_workgroup_size;
-    if variant.0 == DIRECT || all == 0 || experts == 0 {
+    if is_direct(variant) || all == 0 || experts == 0 {
         let l = to.launch(template!("permutation_direct.wgsl")).input("x", x).output("offsets", offsets);
         let l = l.output("rows", rows).output("positions", positions);
         let l = l.param("tokens", tokens).param("k", k).param("experts", experts);

@@ -15,30 +15,41 @@ fn attributes<'l, 'a>(l: LaunchBuilder<'l, 'a>, r: &Router) -> LaunchBuilder<'l,
     l.param("top_k", r.top_k).param_f32("scale", r.scale.0)
 }
 
-pub(super) fn forward(to: &mut Lowering<'_>, r: Router, i: &[TensorRef], o: &[TensorRef]) -> Result<()> {
-    let (tokens, experts) = (i[0].shape[0], i[0].shape[1]);
-    let most = to.info.max_workgroup_size;
-    let scores = to.scratch(DType::F32, &[tokens, experts])?;
-    let grouped = match r.groups {
-        1 => None,
-        n => Some(to.scratch(DType::F32, &[tokens, n])?),
-    };
+/// Adds what `route.wgsl` needs to a launch, `scores` and `grouped` being its scratch memory.
+pub(super) fn route<'l, 'a>(
+    l: LaunchBuilder<'l, 'a>,
+    r: &Router,
+    i: &[TensorRef],
+    o: &[TensorRef],
+    [scores, grouped]: [&TensorRef; 2],
+) -> LaunchBuilder<'l, 'a> {
     let group_score = match r.group_score {
         GroupScore::Max => "max",
         GroupScore::SumTop2 => "top2",
         other => unreachable!("{other:?} is in the catalogue and has no kernel"),
     };
-    let l = attributes(to.launch(template!("router.wgsl")), &r).input("x", &i[0]);
-    let l =
-        l.literal("bias", r.bias).literal("grouped", grouped.is_some()).literal("group_score", group_score);
+    let l = attributes(l, r).input("x", &i[0]).literal("biased", r.bias);
+    let l = l.literal("grouped_by", r.groups as u32).literal("group_score", group_score);
     let l = if r.bias { l.input("bias", &i[1]) } else { l };
-    let l = l.output("chosen", &o[0]).output("weights", &o[1]).output("scores", &scores);
-    let l = match &grouped {
-        Some(g) => l.output("grouped", g),
-        None => l,
-    };
-    let l = l.param("tokens", tokens).param("experts", experts);
-    each(l.param("groups", r.groups).param("top_groups", r.top_groups), most, tokens)
+    let l = l.output("chosen", &o[0]).output("weights", &o[1]).output("scores", scores);
+    let l = if r.groups > 1 { l.output("grouped", grouped) } else { l };
+    let l = l.param("tokens", i[0].shape[0]).param("experts", i[0].shape[1]);
+    l.param("groups", r.groups).param("top_groups", r.top_groups)
+}
+
+/// Memory for the scores of tokens and of their groups.
+pub(super) fn scratch(to: &mut Lowering<'_>, r: &Router, x: &TensorRef) -> Result<[TensorRef; 2]> {
+    let scores = to.scratch(DType::F32, &x.shape)?;
+    let grouped =
+        if r.groups > 1 { to.scratch(DType::F32, &[x.shape[0], r.groups])? } else { scores.clone() };
+    Ok([scores, grouped])
+}
+
+pub(super) fn forward(to: &mut Lowering<'_>, r: Router, i: &[TensorRef], o: &[TensorRef]) -> Result<()> {
+    let most = to.info.max_workgroup_size;
+    let [scores, grouped] = scratch(to, &r, &i[0])?;
+    let l = route(to.launch(template!("router.wgsl")), &r, i, o, [&scores, &grouped]);
+    each(l, most, i[0].shape[0])
 }
 
 pub(super) fn backward(

@@ -1,5 +1,6 @@
 //! Kernels that work on a row at a time: reductions, normalisations, losses, and rows by index.
 
+mod fused;
 mod gather;
 mod loss;
 mod norm;
@@ -7,6 +8,7 @@ mod reduce;
 mod views;
 
 use crate::{KernelSet, LaunchBuilder, Lowering, Variant};
+pub(super) use fused::AddNorm;
 use halite_hal::{DeviceInfo, DeviceKind, Op, OpDesc, OpKind, Result};
 pub(super) use views::{items, staged};
 

@@ -3,7 +3,7 @@
 use super::views::{Joined, items, staged};
 use super::{Team, reduce};
 use crate::{Access, Lowering, template};
-use halite_hal::{DType, ReduceFn, Result, TensorRef};
+use halite_hal::{DType, Op, ReduceFn, Result, TensorRef};
 
 pub(super) fn softmax(to: &mut Lowering<'_>, x: &TensorRef, y: &TensorRef, team: Team) -> Result<()> {
     staged(to, y, Access::Pairs, false, |to, y| {
@@ -39,13 +39,46 @@ pub(super) fn rms_norm(
     o: &[TensorRef],
     team: Team,
 ) -> Result<()> {
-    let (rows, n) = (i[0].shape[0], i[0].shape[1]);
     staged(to, &o[0], Access::Pairs, false, |to, y| {
-        let most = to.info.max_workgroup_size;
-        let l = to.launch(template!("rms_norm.wgsl")).input("x", &i[0]).input("w", &i[1]).output("y", y);
-        let l = l.output("rstd", &o[1]).param("rows", rows).param("n", n);
-        team.launch(l.param_f32("divisor", n.max(1) as f32).param_f32("eps", eps), most, rows)
+        launch(to, eps, i, &[y.clone(), o[1].clone()], team, None)
     })
+}
+
+/// What the input of a norm is computed from, in the same launch.
+pub(super) struct Sum<'a> {
+    pub add: &'a Op,
+    /// What the second part of the sum is computed from.
+    pub combine: Option<&'a Op>,
+}
+
+/// The launch of an RMS norm whose outputs can be written.
+pub(super) fn launch(
+    to: &mut Lowering<'_>,
+    eps: f32,
+    i: &[TensorRef],
+    o: &[TensorRef],
+    team: Team,
+    sum: Option<&Sum<'_>>,
+) -> Result<()> {
+    let (rows, n) = (i[0].shape[0], i[0].shape[1]);
+    let most = to.info.max_workgroup_size;
+    let combine = sum.and_then(|s| s.combine);
+    let mut l = to.launch(template!("rms_norm.wgsl"));
+    l = l.literal("adds", sum.is_some()).literal("combines", combine.is_some());
+    if let Some(sum) = sum {
+        let b = if combine.is_some() { Access::Pairs } else { Access::Read };
+        l = l.input("a", &sum.add.inputs[0]).operand("b", &sum.add.inputs[1], b);
+    }
+    if let Some(op) = combine {
+        let i = &op.inputs;
+        l = l.input("from", &i[0]).input("positions", &i[1]).literal("weighted", i.len() > 2);
+        l = i.get(2).into_iter().fold(l, |l, weights| l.input("weights", weights));
+        l = l.param("from_rows", i[0].shape[0]).param("k", i[1].shape[1]);
+    }
+    let x = if sum.is_some() { Access::Pairs } else { Access::Read };
+    let l = l.operand("x", &i[0], x).input("w", &i[1]).output("y", &o[0]).output("rstd", &o[1]);
+    let l = l.param("rows", rows).param("n", n);
+    team.launch(l.param_f32("divisor", n.max(1) as f32).param_f32("eps", eps), most, rows)
 }
 
 /// Rows whose part of `dw` is summed one after the other.

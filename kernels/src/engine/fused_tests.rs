@@ -1,0 +1,161 @@
+//! Which ops that follow each other are done at once, and how their kernels translate.
+
+use super::fake::Fake;
+use super::*;
+use crate::Traits;
+use halite_hal::{Attention, BinaryFn, DType, Device, DeviceInfo, DeviceKind, Router, ScoreFn};
+
+/// A number for each tensor.
+#[derive(Default)]
+struct Slots(u32);
+
+impl Slots {
+    fn of(&mut self, dtype: DType, shape: &[usize]) -> TensorRef {
+        self.0 += 1;
+        TensorRef::slot(self.0, dtype, shape)
+    }
+
+    fn new(&mut self, shape: &[usize]) -> TensorRef {
+        self.of(DType::F32, shape)
+    }
+}
+
+/// A layer with experts, for one token: what is done at once lies together.
+fn layer() -> Vec<Vec<Op>> {
+    let mut s = Slots::default();
+    let (h, n, k) = (32, 8, 2);
+    let x = s.new(&[1, h]);
+    let weight = |s: &mut Slots, out| s.new(&[out, h]).transpose(0, 1);
+    let mut parts = Vec::new();
+    let qkv = [32, 16, 16].map(|out| s.new(&[1, out]));
+    parts.push(qkv.iter().map(|y| Op::matmul(x.clone(), weight(&mut s, y.shape[1]), y.clone())).collect());
+    let [q, key, value] = qkv;
+    let (cos, sin, at) = (s.new(&[9, 4]), s.new(&[9, 4]), s.of(DType::I32, &[1]));
+    let heads = |t: &TensorRef| t.clone().reshape(&[1, t.shape[1] / 8, 8]);
+    let [q_out, k_out] = [&q, &key].map(|t| s.new(&heads(t).shape));
+    let [keys, values] = [0; 2].map(|_| s.new(&[9, 16]));
+    let rope =
+        |x: &TensorRef, y: &TensorRef| Op::rope(heads(x), cos.clone(), sin.clone(), at.clone(), y.clone());
+    parts.push(vec![
+        rope(&q, &q_out),
+        rope(&key, &k_out),
+        Op::scatter(k_out.clone().reshape(&[1, 16]), at.clone(), keys.clone(), false),
+        Op::scatter(value, at.clone(), values.clone(), false),
+    ]);
+    let cache = |t: TensorRef| t.reshape(&[9, 2, 8]);
+    let (seqs, o, lse) = (s.of(DType::I32, &[1, 4]), s.new(&[1, 4, 8]), s.new(&[1, 4]));
+    let attention =
+        Op::attention(Attention::causal(0.3), q_out, cache(keys), cache(values), seqs, o.clone(), lse);
+    parts.push(vec![attention]);
+    let attended = s.new(&[1, h]);
+    parts.push(vec![Op::matmul(o.reshape(&[1, h]), weight(&mut s, h), attended.clone())]);
+    let (residual, normed) = (s.new(&[1, h]), s.new(&[1, h]));
+    let norm = |s: &mut Slots, x: TensorRef, y: TensorRef| Op::rms_norm(x, s.new(&[h]), y, s.new(&[1]), 1e-5);
+    let add = |a: &TensorRef, b: TensorRef, y: &TensorRef| Op::binary(BinaryFn::Add, a.clone(), b, y.clone());
+    parts.push(vec![add(&x, attended, &residual), norm(&mut s, residual.clone(), normed.clone())]);
+    let logits = s.new(&[1, n]);
+    parts.push(vec![Op::matmul(normed.clone(), weight(&mut s, n), logits.clone())]);
+    let [chosen, positions] = [0; 2].map(|_| s.of(DType::I32, &[1, k]));
+    let (offsets, rows) = (s.of(DType::I32, &[n + 1]), s.of(DType::I32, &[k]));
+    let (weights, to_experts) = (s.new(&[1, k]), s.new(&[k, h]));
+    parts.push(vec![
+        Op::router(Router::new(ScoreFn::Softmax, k), logits, None, chosen.clone(), weights.clone()),
+        Op::expert_permutation(chosen, offsets.clone(), rows.clone(), positions.clone()),
+        Op::embedding(normed, rows, to_experts.clone()),
+    ]);
+    let [gate, up, inner, down] = [0; 4].map(|_| s.new(&[k, h]));
+    let grouped = |s: &mut Slots, a: &TensorRef, y: &TensorRef| {
+        let w = s.new(&[n, h, h]).transpose(1, 2);
+        Op::grouped_matmul(a.clone(), w, offsets.clone(), None, y.clone(), false)
+    };
+    parts.push(vec![
+        grouped(&mut s, &to_experts, &gate),
+        grouped(&mut s, &to_experts, &up),
+        Op::swiglu(gate, up, inner.clone()),
+    ]);
+    parts.push(vec![grouped(&mut s, &inner, &down)]);
+    let (combined, out, y) = (s.new(&[1, h]), s.new(&[1, h]), s.new(&[1, h]));
+    parts.push(vec![
+        Op::combine(down, positions, Some(weights), combined.clone(), false),
+        add(&residual, combined, &out),
+        norm(&mut s, out.clone(), y),
+    ]);
+    parts
+}
+
+/// The sizes of what a device does at once.
+fn sizes(d: &Engine<Fake>, mut ops: &[Op]) -> Vec<usize> {
+    let mut sizes = Vec::new();
+    while !ops.is_empty() {
+        sizes.push(d.fuses(ops));
+        ops = &ops[d.fuses(ops)..];
+    }
+    sizes
+}
+
+fn engine(change: impl FnOnce(&mut DeviceInfo)) -> Engine<Fake> {
+    let mut fake = Fake::new(1 << 30, 1 << 28);
+    change(&mut fake.info);
+    Engine::new(fake, &DeviceOptions::default()).unwrap()
+}
+
+#[test]
+fn a_decoded_layer_takes_few_launches() {
+    let parts = layer();
+    let ops = parts.concat();
+    assert_eq!(ops.len(), 22);
+    let d = engine(|_| ());
+    assert_eq!(sizes(&d, &ops), parts.iter().map(Vec::len).collect::<Vec<_>>());
+    assert_eq!(d.ready(&ops).unwrap().0.len(), parts.len());
+    // Where kernels are given few buffers, what needs more is done in parts.
+    let sizes = sizes(&engine(|info| info.max_bindings = 8), &ops);
+    assert_eq!(sizes.iter().sum::<usize>(), ops.len());
+    assert!(sizes.contains(&3) && !sizes.contains(&4), "{sizes:?}");
+}
+
+#[test]
+fn what_shares_memory_or_is_done_elsewhere_is_not_fused() {
+    let parts = layer();
+    let d = engine(|_| ());
+    for part in parts.iter().filter(|part| part.len() > 1) {
+        // The last op writes over what the first one reads.
+        let mut ops = part.clone();
+        let last = ops.len() - 1;
+        ops[last].outputs[0].source = ops[0].inputs[0].source.clone();
+        assert!(d.fuses(&ops) < part.len(), "{:?}", ops[0].kind.name());
+        // Nothing is left of an empty extent.
+        ops = part.clone();
+        ops[0].outputs[0].shape.dims_mut()[0] = 0;
+        assert_eq!(d.fuses(&ops[..2]), 1, "{:?}", ops[0].kind.name());
+    }
+    #[derive(Debug)]
+    struct Norms;
+    impl KernelSet for Norms {
+        fn variants(&self, desc: &OpDesc, _: &DeviceInfo) -> Vec<Variant> {
+            if desc.kind.name() == "rms_norm" { vec![Variant::ONLY] } else { Vec::new() }
+        }
+        fn lower(&self, _: &Op, _: &Variant, _: &mut Lowering<'_>) -> Result<()> {
+            Ok(())
+        }
+    }
+    d.register(Arc::new(Norms));
+    assert_eq!(d.fuses(&parts[4]), 1);
+    assert_eq!(d.fuses(&parts[0]), 3);
+}
+
+#[test]
+fn fused_kernels_translate_for_every_interface() {
+    let mut wide = Traits::new();
+    wide.wide_params = true;
+    for change in [|_: &mut DeviceInfo| (), |info: &mut DeviceInfo| info.kind = DeviceKind::DiscreteGpu] {
+        let d = engine(change);
+        for ready in d.ready(&layer().concat()).unwrap().0 {
+            for traits in [Traits::new(), Traits::tracked(), wide] {
+                let kernel = ready.launch.source.render(&traits).unwrap();
+                let parsed = kernel.parse().unwrap_or_else(|e| panic!("{e}\n{}", kernel.wgsl));
+                parsed.spirv().unwrap_or_else(|e| panic!("{e}\n{}", kernel.wgsl));
+                assert_eq!(kernel.wide_params, traits.wide_params);
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Products of the same few rows: queries, keys and values; gate and up, with the SwiGLU of them.
+
+use super::kernel::{self, Family, Kernel};
+use super::problem::{Experts, Problem, SEVERAL};
+use crate::fusion::{Context, Fusion, meet_only};
+use crate::{Access, Lowering, template};
+use halite_hal::{Op, OpKind, Result, TensorRef};
+
+/// Two or three products with the same `a`; two may be followed by the SwiGLU of them.
+#[derive(Debug)]
+pub(crate) struct Products;
+
+/// What was found.
+struct Found {
+    problems: Vec<Problem>,
+    kernel: &'static Kernel,
+    /// The output of the SwiGLU.
+    gated: Option<TensorRef>,
+}
+
+impl Found {
+    fn of(ops: &[Op], on: &Context<'_>) -> Option<Found> {
+        let (first, kernel) = side(ops.first()?, on)?;
+        let mut problems = vec![first];
+        let (gate, gated) = (ops.get(1)?, ops.get(2).filter(|op| op.kind == OpKind::SwiGlu));
+        let (second, other) = side(gate, on)?;
+        if !together((&problems[0], kernel), (&second, other)) {
+            return None;
+        }
+        problems.push(second);
+        let found = |problems, gated| Some(Found { problems, kernel, gated });
+        if let Some(swiglu) = gated
+            && problems[0].n() == problems[1].n()
+            && swiglu.inputs[0].same_view(&ops[0].outputs[0])
+            && swiglu.inputs[1].same_view(&ops[1].outputs[0])
+            && swiglu.outputs[0].rank() == ops[0].outputs[0].rank()
+            && Lowering::new(on.info).can_write(&swiglu.outputs[0], Access::Pairs)
+            && meet_only(&ops[..3], &[(0, 2), (1, 2)])
+        {
+            return found(problems, Some(super::problem::batch(&swiglu.outputs[0])));
+        }
+        if let Some((third, other)) = ops.get(2).and_then(|op| side(op, on))
+            && together((&problems[0], kernel), (&third, other))
+            && meet_only(&ops[..3], &[])
+        {
+            problems.push(third);
+            return found(problems, None);
+        }
+        if meet_only(&ops[..2], &[]) { found(problems, None) } else { None }
+    }
+
+    /// Ops that are done.
+    fn len(&self) -> usize {
+        self.problems.len() + usize::from(self.gated.is_some())
+    }
+
+    fn bindings(&self) -> usize {
+        let shared = if matches!(self.problems[0].experts, Experts::None) { 1 } else { 2 };
+        let sides = self.problems.iter().map(|p| 2 + usize::from(p.bias.is_some()));
+        shared + sides.sum::<usize>() + usize::from(self.gated.is_some())
+    }
+}
+
+/// A product by a kernel for few rows, which writes its result as it is.
+fn side(op: &Op, on: &Context<'_>) -> Option<(Problem, &'static Kernel)> {
+    let problem = Problem::new(op).filter(|p| !p.accumulate && p.sums_alike())?;
+    let variant = (on.variant)(op)?;
+    let kernel = kernel::all().find(|k| k.family == Family::Rows && variant.0 == k.name)?;
+    Lowering::new(on.info).can_write(&problem.c, Access::Pairs).then_some((problem, kernel))
+}
+
+/// Whether a kernel can do both products, and adds in the order in which each of theirs does.
+fn together((p, of_p): (&Problem, &Kernel), (q, of_q): (&Problem, &Kernel)) -> bool {
+    let experts = match (&p.experts, &q.experts) {
+        (Experts::None, Experts::None) => true,
+        (Experts::Rows(a), Experts::Rows(b)) => a.same_view(b) && p.b.shape[0] == q.b.shape[0],
+        _ => false,
+    };
+    experts && p.a.same_view(&q.a) && of_p.own == of_q.own && of_p.group[0] == of_q.group[0]
+}
+
+impl Fusion for Products {
+    fn matches(&self, ops: &[Op], on: &Context<'_>) -> Option<usize> {
+        Found::of(ops, on).filter(|f| f.bindings() <= on.info.max_bindings as usize).map(|f| f.len())
+    }
+
+    fn lower(&self, ops: &[Op], on: &Context<'_>, to: &mut Lowering<'_>) -> Result<()> {
+        let Some(Found { problems, kernel, gated }) = Found::of(ops, on) else {
+            return Err(to.unsupported(&ops[0].desc(), "no kernel for several products"));
+        };
+        let tile = kernel.tile();
+        let launch = kernel.launch(template!("matmul_rows.wgsl"), to);
+        let launch = launch.literal("products", problems.len() as u32).literal("gated", gated.is_some());
+        let mut launch = problems[0].bind_shared(launch, tile).literal("accumulate", false);
+        for (p, names) in problems.iter().zip(&SEVERAL) {
+            launch = p.bind_side(launch, names, tile).param(names.groups, p.groups(tile));
+        }
+        let groups = match &gated {
+            Some(y) => {
+                launch = launch.output("y", y);
+                problems[0].groups(tile)
+            }
+            None => problems.iter().map(|p| p.groups(tile)).sum(),
+        };
+        launch.param("groups", groups).linear(groups)
+    }
+}
