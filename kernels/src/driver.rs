@@ -6,6 +6,7 @@
 //! engine has checked, and keeps whatever a submission uses alive until it has run.
 
 use crate::Kernel;
+use crate::quirks::{Avoid, vulkan_quirks};
 use halite_hal::{DeviceInfo, Readback, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -39,6 +40,14 @@ impl Traits {
     /// An interface that tracks how whole pieces of memory are used, with transfers of whole words.
     pub fn tracked() -> Self {
         Traits { shares_memory: false, transfer_alignment: 4, wide_params: false }
+    }
+}
+
+impl Traits {
+    /// The same, for a Vulkan driver of this description, in whose kernels 64-bit integers may be used or not.
+    pub fn on_vulkan(mut self, driver: &str, int64: bool) -> Self {
+        self.wide_params = int64 && vulkan_quirks(driver).any(|q| q.avoid == Avoid::NarrowParams);
+        self
     }
 }
 

@@ -69,6 +69,15 @@ pub struct Parsed {
 }
 
 impl Kernel {
+    /// The bytes of a parameter block of these words, for a kernel that has [`wide_params`](Self::wide_params)
+    /// or not.
+    pub fn param_bytes(words: &[u32], wide_params: bool) -> Vec<u8> {
+        match wide_params {
+            true => words.iter().flat_map(|&w| u64::from(w).to_ne_bytes()).collect(),
+            false => words.iter().flat_map(|w| w.to_ne_bytes()).collect(),
+        }
+    }
+
     /// A kernel whose bindings, parameters and workgroup are read from its source: the entry point is
     /// [`ENTRY`]; all variables are in group 0, binding 0 a uniform struct of `u32`, `i32` and `f32` if there
     /// are parameters, and bindings 1, 2, … storage buffers, without a gap.

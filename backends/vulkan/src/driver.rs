@@ -7,7 +7,6 @@ use crate::memory::{HostMemory, VulkanMemory};
 use crate::prepared::VulkanPrepared;
 use crate::program::VulkanProgram;
 use crate::queue::Queue;
-use crate::quirks::{self, Avoid};
 use ash::vk;
 use halite_hal::{DeviceInfo, DeviceOptions, Error, Readback, Result, TransferState};
 use halite_kernels::{Cache, Command, Driver, Kernel, Ticket, Traits};
@@ -145,10 +144,7 @@ impl Driver for VulkanDriver {
     }
 
     fn traits(&self) -> Traits {
-        let mut traits = Traits::new();
-        traits.wide_params = self.context.int64
-            && quirks::of(&self.info.driver).any(|q| matches!(q.avoid, Avoid::NarrowParams));
-        traits
+        Traits::new().on_vulkan(&self.info.driver, self.context.int64)
     }
 
     fn allocate(&self, bytes: u64) -> Result<VulkanMemory> {

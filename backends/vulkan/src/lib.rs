@@ -12,7 +12,6 @@ mod memory;
 mod prepared;
 mod program;
 mod queue;
-mod quirks;
 
 pub use ash;
 pub use backend::VulkanBackend;

@@ -5,7 +5,7 @@ use crate::driver::VulkanDriver;
 use crate::memory::HostMemory;
 use ash::vk;
 use halite_hal::Result;
-use halite_kernels::{Command, Dispatch};
+use halite_kernels::{Command, Dispatch, Kernel};
 use std::sync::Arc;
 
 /// Everything that a list of commands uses beside its command buffer.
@@ -87,11 +87,7 @@ impl Resources {
         if end > 0 {
             let mut memory = HostMemory::new(context, end)?;
             for (d, at) in dispatches.iter().zip(&resources.offsets) {
-                let bytes: Vec<u8> = match d.program.wide_params {
-                    true => d.params.iter().flat_map(|&w| u64::from(w).to_ne_bytes()).collect(),
-                    false => d.params.iter().flat_map(|w| w.to_ne_bytes()).collect(),
-                };
-                memory.write(*at, &bytes);
+                memory.write(*at, &Kernel::param_bytes(&d.params, d.program.wide_params));
             }
             resources.params = Some(memory);
         }

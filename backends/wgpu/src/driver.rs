@@ -90,7 +90,8 @@ impl Driver for WgpuDriver {
     }
 
     fn traits(&self) -> Traits {
-        Traits::tracked()
+        let int64 = self.context.device.features().contains(wgpu::Features::SHADER_INT64);
+        Traits::tracked().on_vulkan(&self.info.driver, int64)
     }
 
     fn allocate(&self, bytes: u64) -> Result<WgpuMemory> {

@@ -12,6 +12,7 @@ pub(crate) const FEATURES: Features = Features::SHADER_F16
     .union(Features::SUBGROUP)
     .union(Features::SUBGROUP_BARRIER)
     .union(Features::TIMESTAMP_QUERY)
+    .union(Features::SHADER_INT64)
     .union(Features::PIPELINE_CACHE);
 
 /// What wgpu itself doesn't tell.

@@ -7,7 +7,7 @@
 use crate::context::Context;
 use crate::driver::WgpuDriver;
 use halite_hal::{Error, Result};
-use halite_kernels::{Command, Dispatch};
+use halite_kernels::{Command, Dispatch, Kernel};
 use std::fmt;
 use std::sync::Arc;
 use wgpu::util::DeviceExt;
@@ -68,7 +68,7 @@ fn parameters(
         let Command::Dispatch(d) = command else { continue };
         data.resize(data.len().next_multiple_of(alignment), 0u8);
         offsets.push(data.len() as u64);
-        data.extend(d.params.iter().flat_map(|word| word.to_ne_bytes()));
+        data.extend(Kernel::param_bytes(&d.params, d.program.wide_params));
         // Some interfaces read uniforms in vectors of four words.
         data.resize(data.len().next_multiple_of(16), 0);
     }
@@ -102,7 +102,8 @@ fn group(
     if let Some((buffer, offset)) = params
         && !d.params.is_empty()
     {
-        entries.push(entry(0, buffer, offset, (4 * d.params.len() as u64).next_multiple_of(16)));
+        let word = if d.program.wide_params { 8 } else { 4 };
+        entries.push(entry(0, buffer, offset, (word * d.params.len() as u64).next_multiple_of(16)));
     }
     for (binding, r) in (1..).zip(&d.bindings) {
         entries.push(entry(binding, &r.memory.buffer, r.offset, r.bytes));

@@ -12,6 +12,8 @@ pub(crate) const STORAGE: BufferBindingType = BufferBindingType::Storage { read_
 pub struct WgpuProgram {
     pub(crate) pipeline: wgpu::ComputePipeline,
     pub(crate) layout: wgpu::BindGroupLayout,
+    /// Whether each word of the parameter block is followed by one of 0.
+    pub(crate) wide_params: bool,
 }
 
 /// A layout of numbered buffer bindings.
@@ -82,7 +84,7 @@ impl WgpuProgram {
                 },
                 cache: kept.as_ref(),
             });
-            (WgpuProgram { pipeline, layout }, kept)
+            (WgpuProgram { pipeline, layout, wide_params: kernel.wide_params }, kept)
         };
         let (program, kept) = context.checked(&format!("kernel {}", kernel.name), 0, make)?;
         if known.is_none()

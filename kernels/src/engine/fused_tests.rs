@@ -15,7 +15,7 @@ impl Slots {
         TensorRef::slot(self.0, dtype, shape)
     }
 
-    fn new(&mut self, shape: &[usize]) -> TensorRef {
+    fn floats(&mut self, shape: &[usize]) -> TensorRef {
         self.of(DType::F32, shape)
     }
 }
@@ -24,16 +24,16 @@ impl Slots {
 fn layer() -> Vec<Vec<Op>> {
     let mut s = Slots::default();
     let (h, n, k) = (32, 8, 2);
-    let x = s.new(&[1, h]);
-    let weight = |s: &mut Slots, out| s.new(&[out, h]).transpose(0, 1);
+    let x = s.floats(&[1, h]);
+    let weight = |s: &mut Slots, out| s.floats(&[out, h]).transpose(0, 1);
     let mut parts = Vec::new();
-    let qkv = [32, 16, 16].map(|out| s.new(&[1, out]));
+    let qkv = [32, 16, 16].map(|out| s.floats(&[1, out]));
     parts.push(qkv.iter().map(|y| Op::matmul(x.clone(), weight(&mut s, y.shape[1]), y.clone())).collect());
     let [q, key, value] = qkv;
-    let (cos, sin, at) = (s.new(&[9, 4]), s.new(&[9, 4]), s.of(DType::I32, &[1]));
+    let (cos, sin, at) = (s.floats(&[9, 4]), s.floats(&[9, 4]), s.of(DType::I32, &[1]));
     let heads = |t: &TensorRef| t.clone().reshape(&[1, t.shape[1] / 8, 8]);
-    let [q_out, k_out] = [&q, &key].map(|t| s.new(&heads(t).shape));
-    let [keys, values] = [0; 2].map(|_| s.new(&[9, 16]));
+    let [q_out, k_out] = [&q, &key].map(|t| s.floats(&heads(t).shape));
+    let [keys, values] = [0; 2].map(|_| s.floats(&[9, 16]));
     let rope =
         |x: &TensorRef, y: &TensorRef| Op::rope(heads(x), cos.clone(), sin.clone(), at.clone(), y.clone());
     parts.push(vec![
@@ -43,29 +43,30 @@ fn layer() -> Vec<Vec<Op>> {
         Op::scatter(value, at.clone(), values.clone(), false),
     ]);
     let cache = |t: TensorRef| t.reshape(&[9, 2, 8]);
-    let (seqs, o, lse) = (s.of(DType::I32, &[1, 4]), s.new(&[1, 4, 8]), s.new(&[1, 4]));
+    let (seqs, o, lse) = (s.of(DType::I32, &[1, 4]), s.floats(&[1, 4, 8]), s.floats(&[1, 4]));
     let attention =
         Op::attention(Attention::causal(0.3), q_out, cache(keys), cache(values), seqs, o.clone(), lse);
     parts.push(vec![attention]);
-    let attended = s.new(&[1, h]);
+    let attended = s.floats(&[1, h]);
     parts.push(vec![Op::matmul(o.reshape(&[1, h]), weight(&mut s, h), attended.clone())]);
-    let (residual, normed) = (s.new(&[1, h]), s.new(&[1, h]));
-    let norm = |s: &mut Slots, x: TensorRef, y: TensorRef| Op::rms_norm(x, s.new(&[h]), y, s.new(&[1]), 1e-5);
+    let (residual, normed) = (s.floats(&[1, h]), s.floats(&[1, h]));
+    let norm =
+        |s: &mut Slots, x: TensorRef, y: TensorRef| Op::rms_norm(x, s.floats(&[h]), y, s.floats(&[1]), 1e-5);
     let add = |a: &TensorRef, b: TensorRef, y: &TensorRef| Op::binary(BinaryFn::Add, a.clone(), b, y.clone());
     parts.push(vec![add(&x, attended, &residual), norm(&mut s, residual.clone(), normed.clone())]);
-    let logits = s.new(&[1, n]);
+    let logits = s.floats(&[1, n]);
     parts.push(vec![Op::matmul(normed.clone(), weight(&mut s, n), logits.clone())]);
     let [chosen, positions] = [0; 2].map(|_| s.of(DType::I32, &[1, k]));
     let (offsets, rows) = (s.of(DType::I32, &[n + 1]), s.of(DType::I32, &[k]));
-    let (weights, to_experts) = (s.new(&[1, k]), s.new(&[k, h]));
+    let (weights, to_experts) = (s.floats(&[1, k]), s.floats(&[k, h]));
     parts.push(vec![
         Op::router(Router::new(ScoreFn::Softmax, k), logits, None, chosen.clone(), weights.clone()),
         Op::expert_permutation(chosen, offsets.clone(), rows.clone(), positions.clone()),
         Op::embedding(normed, rows, to_experts.clone()),
     ]);
-    let [gate, up, inner, down] = [0; 4].map(|_| s.new(&[k, h]));
+    let [gate, up, inner, down] = [0; 4].map(|_| s.floats(&[k, h]));
     let grouped = |s: &mut Slots, a: &TensorRef, y: &TensorRef| {
-        let w = s.new(&[n, h, h]).transpose(1, 2);
+        let w = s.floats(&[n, h, h]).transpose(1, 2);
         Op::grouped_matmul(a.clone(), w, offsets.clone(), None, y.clone(), false)
     };
     parts.push(vec![
@@ -74,7 +75,7 @@ fn layer() -> Vec<Vec<Op>> {
         Op::swiglu(gate, up, inner.clone()),
     ]);
     parts.push(vec![grouped(&mut s, &inner, &down)]);
-    let (combined, out, y) = (s.new(&[1, h]), s.new(&[1, h]), s.new(&[1, h]));
+    let (combined, out, y) = (s.floats(&[1, h]), s.floats(&[1, h]), s.floats(&[1, h]));
     parts.push(vec![
         Op::combine(down, positions, Some(weights), combined.clone(), false),
         add(&residual, combined, &out),

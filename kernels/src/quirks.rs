@@ -1,19 +1,23 @@
-//! Known failures of drivers, as data, and what is done about them.
+//! Known failures of Vulkan drivers, as data: the Vulkan backend and the wgpu backend both meet them.
 
 /// What has to be avoided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Avoid {
-    /// Parameters of 32 bits that decide on loops and branches.
+#[non_exhaustive]
+pub enum Avoid {
+    /// Parameters of 32 bits that decide on loops and branches: see
+    /// [`Traits::wide_params`](crate::Traits::wide_params).
     NarrowParams,
 }
 
 /// A failure of some drivers.
-#[derive(Debug)]
-pub(crate) struct Quirk {
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Quirk {
     /// What the driver's description starts with.
-    driver: &'static str,
+    pub driver: &'static str,
+    /// What has to be avoided.
     pub avoid: Avoid,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for who reads this table"))]
+    /// What happens otherwise.
     pub reason: &'static str,
 }
 
@@ -24,8 +28,8 @@ const QUIRKS: &[Quirk] = &[Quirk {
              and compiles that, at every dispatch: 0.1 to 4 ms each (seen with Mesa 22.3.6); it doesn't with 64 bits",
 }];
 
-/// The quirks of a driver.
-pub(crate) fn of(driver: &str) -> impl Iterator<Item = &'static Quirk> {
+/// The quirks of the Vulkan driver of this description.
+pub fn vulkan_quirks(driver: &str) -> impl Iterator<Item = &'static Quirk> {
     QUIRKS.iter().filter(move |q| driver.starts_with(q.driver))
 }
 
@@ -35,9 +39,8 @@ mod tests {
 
     #[test]
     fn lavapipe_is_known_by_its_driver() {
-        let avoided = |driver: &str| of(driver).map(|q| q.avoid).collect::<Vec<_>>();
+        let avoided = |driver: &str| vulkan_quirks(driver).map(|q| q.avoid).collect::<Vec<_>>();
         assert_eq!(avoided("llvmpipe Mesa 22.3.6 (LLVM 15.0.6)"), [Avoid::NarrowParams]);
         assert!(avoided("SwiftShader driver").is_empty());
-        assert!(QUIRKS.iter().all(|q| !q.reason.is_empty()));
     }
 }
