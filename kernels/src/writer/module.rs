@@ -191,7 +191,9 @@ impl<'a> Writer<'a> {
         body.block(&function.body)?;
         let text = body.finish();
         let name = &self.functions[&handle];
-        let qualifiers = self.dialect.pick("static", "static __device__");
+        // A pointer to workgroup memory that is the same in every call becomes a constant of a function that
+        // isn't inlined, and PoCL (3.1) then takes the memory for the program's: all workgroups share it.
+        let qualifiers = self.dialect.pick("static __attribute__((always_inline))", "static __device__");
         Ok(format!("{qualifiers} {result} {name}({}) {{\n{text}}}\n\n", params.join(", ")))
     }
 
