@@ -41,13 +41,23 @@ pub enum ModelType {
     /// `glm4_moe`: sigmoid router with correction bias and groups, shared experts, leading dense
     /// layers.
     Glm4Moe,
+    /// `qwen2`: dense, bias on query, key and value.
+    Qwen2,
+    /// `qwen2_moe`: softmax router, a gated shared expert, bias on query, key and value.
+    Qwen2Moe,
+    /// `deepseek_v2`: latent attention, softmax router, groups scored by their best expert.
+    DeepseekV2,
+    /// `deepseek_v3`: latent attention, sigmoid router with correction bias and groups.
+    DeepseekV3,
+    /// `gpt_oss`: sinks, alternating sliding window, biases throughout, clamped SwiGLU.
+    GptOss,
     /// `halite`: any combination; loads in Halite only.
     Halite,
 }
 
 impl ModelType {
     /// Every model type, in the order in which [`ModelConfig::export_model_type`] tries them.
-    pub const ALL: [ModelType; 8] = [
+    pub const ALL: [ModelType; 13] = [
         ModelType::Llama,
         ModelType::Mistral,
         ModelType::Qwen3,
@@ -55,6 +65,11 @@ impl ModelType {
         ModelType::Qwen3Moe,
         ModelType::Olmoe,
         ModelType::Glm4Moe,
+        ModelType::Qwen2,
+        ModelType::Qwen2Moe,
+        ModelType::DeepseekV2,
+        ModelType::DeepseekV3,
+        ModelType::GptOss,
         ModelType::Halite,
     ];
 
@@ -68,6 +83,11 @@ impl ModelType {
             ModelType::Qwen3Moe => "qwen3_moe",
             ModelType::Olmoe => "olmoe",
             ModelType::Glm4Moe => "glm4_moe",
+            ModelType::Qwen2 => "qwen2",
+            ModelType::Qwen2Moe => "qwen2_moe",
+            ModelType::DeepseekV2 => "deepseek_v2",
+            ModelType::DeepseekV3 => "deepseek_v3",
+            ModelType::GptOss => "gpt_oss",
             ModelType::Halite => "halite",
         }
     }
@@ -87,6 +107,11 @@ impl ModelType {
             ModelType::Qwen3Moe => "Qwen3MoeForCausalLM",
             ModelType::Olmoe => "OlmoeForCausalLM",
             ModelType::Glm4Moe => "Glm4MoeForCausalLM",
+            ModelType::Qwen2 => "Qwen2ForCausalLM",
+            ModelType::Qwen2Moe => "Qwen2MoeForCausalLM",
+            ModelType::DeepseekV2 => "DeepseekV2ForCausalLM",
+            ModelType::DeepseekV3 => "DeepseekV3ForCausalLM",
+            ModelType::GptOss => "GptOssForCausalLM",
             ModelType::Halite => "HaliteForCausalLM",
         }
     }
@@ -99,12 +124,28 @@ impl std::fmt::Display for ModelType {
 }
 
 /// How a layer attends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum AttentionKind {
     /// Query heads share key/value heads, `num_attention_heads / num_key_value_heads` to one; each
     /// head is `head_dim` wide in query, key and value.
     GroupedQuery,
+    /// Keys and values come from one latent vector a token; a head's query and key are `head_dim`
+    /// wide, the last `rope.rotary_dim` of which turn, and the key's turned part is common to all heads.
+    Latent(Latent),
+}
+
+/// The widths of multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Latent {
+    /// Width that queries are compressed to; `None` without compression.
+    pub q_lora_rank: Option<usize>,
+    /// Width of the latent vector.
+    pub kv_lora_rank: usize,
+    /// Width of a head's value.
+    pub v_head_dim: usize,
+    /// Added to the mean square in the norms of the compressed vectors.
+    pub norm_eps: f64,
 }
 
 /// Which attention projections add a bias.
@@ -112,9 +153,9 @@ pub enum AttentionKind {
 pub enum AttentionBias {
     /// None of them.
     None,
-    /// Query, key and value (`glm4_moe`).
+    /// Query, key and value (`qwen2`, `glm4_moe`).
     Qkv,
-    /// Query, key, value and output (`llama`, `qwen3`).
+    /// Query, key, value and output (`llama`, `qwen3`, `gpt_oss`).
     Qkvo,
 }
 
@@ -192,6 +233,14 @@ pub struct MoeConfig {
     pub n_shared_experts: usize,
     /// Width of all shared experts together; 0 without.
     pub shared_intermediate_size: usize,
+    /// Whether the shared experts' result is multiplied by the sigmoid of a product with the token
+    /// (`qwen2_moe`).
+    pub shared_gate: bool,
+    /// Whether router and routed experts add biases (`gpt_oss`).
+    pub bias: bool,
+    /// With it the routed experts compute `(up + 1) · gate · sigmoid(1.702 · gate)`, with `gate` clamped
+    /// from above and `up` from both sides to this (`gpt_oss`).
+    pub swiglu_limit: Option<f64>,
     /// Factor on the load-balancing loss in training.
     pub router_aux_loss_coef: f64,
 }
@@ -226,14 +275,18 @@ pub struct ModelConfig {
     pub num_attention_heads: usize,
     /// Key/value heads; divides `num_attention_heads`.
     pub num_key_value_heads: usize,
-    /// Width of a head; `num_attention_heads * head_dim` need not be `hidden_size`.
+    /// Width of a head's query and key; `num_attention_heads * head_dim` need not be `hidden_size`.
     pub head_dim: usize,
     /// Which attention projections have a bias.
     pub attention_bias: AttentionBias,
     /// Norm of queries and keys.
     pub qk_norm: QkNorm,
+    /// Whether each head's softmax has one more column, a learnt score whose value is zero (`gpt_oss`).
+    pub attention_sinks: bool,
     /// A query at position i sees the keys j with `i - window < j <= i`; `None`: all `j <= i`.
     pub sliding_window: Option<usize>,
+    /// Layers (0-based, ascending) that see everything although there is a window.
+    pub full_attention_layers: Vec<usize>,
     /// Rotary position embedding.
     pub rope: Rope,
     /// Added to the mean square in every RMS norm.
@@ -257,6 +310,29 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// The sliding window of layer `layer` (0-based), if it has one.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.sliding_window.filter(|_| self.full_attention_layers.binary_search(&layer).is_err())
+    }
+
+    /// Width of a head's value.
+    pub fn value_dim(&self) -> usize {
+        match self.attention {
+            AttentionKind::GroupedQuery => self.head_dim,
+            AttentionKind::Latent(latent) => latent.v_head_dim,
+        }
+    }
+
+    /// The factor on `q·k`: `1 / √head_dim`, for latent attention times the square of YaRN's
+    /// `0.1 · mscale_all_dim · ln factor + 1` (DeepSeek-V2's modelling code).
+    pub fn attention_scale(&self) -> f64 {
+        let stretch = match self.attention {
+            AttentionKind::GroupedQuery => 1.0,
+            AttentionKind::Latent(_) => self.rope.softmax_stretch(),
+        };
+        stretch * stretch / (self.head_dim as f64).sqrt()
+    }
+
     /// The feed-forward kind of layer `layer` (0-based).
     pub fn feed_forward(&self, layer: usize) -> FeedForward<'_> {
         match &self.moe {

@@ -1,12 +1,15 @@
 //! A model on a device: configuration, weights, forward pass.
 
 mod forward;
+mod latent;
 mod parameters;
 mod tree;
 
-pub use forward::{Batch, CacheRef, Output, forward, router};
+pub use forward::{Batch, CacheRef, LayerCache, Output, forward, router};
 pub use parameters::{Parameter, ParameterSet, ParameterTable};
-pub use tree::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
+pub use tree::{
+    AttentionWeights, FeedForwardWeights, GroupedQuery, LatentAttention, Layer, Linear, Mlp, Moe, Weights,
+};
 
 use crate::config::ModelConfig;
 use crate::tape::RopeTables;
@@ -53,7 +56,7 @@ impl Model {
         let model = Model::allocate(device, config)?;
         for (i, p) in model.table.list.iter().enumerate() {
             for (m, spec) in p.members.iter().enumerate() {
-                model.weights.write(&model.table, i, m, &from.parameter(spec)?.to_f32()?)?;
+                model.weights.write(&model.table, i, m, &from.parameter_f32(spec)?)?;
             }
         }
         Ok(model)
@@ -102,6 +105,7 @@ impl Model {
 pub struct RopeBuffers {
     cos: TensorRef,
     sin: TensorRef,
+    interleaved: bool,
 }
 
 impl RopeBuffers {
@@ -119,11 +123,12 @@ impl RopeBuffers {
             device.upload(StreamId(0), &buffer, 0, bytemuck::cast_slice(&values))?;
             Ok(TensorRef::new(&buffer, DType::F32, &[positions, frequencies.len()]))
         };
-        Ok(RopeBuffers { cos: table(f64::cos)?, sin: table(f64::sin)? })
+        let interleaved = config.rope.interleaved;
+        Ok(RopeBuffers { cos: table(f64::cos)?, sin: table(f64::sin)?, interleaved })
     }
 
     /// With the positions of a batch, i32 `[tokens]`.
     pub fn at(&self, positions: TensorRef) -> RopeTables {
-        RopeTables { cos: self.cos.clone(), sin: self.sin.clone(), positions, interleaved: false }
+        RopeTables { cos: self.cos.clone(), sin: self.sin.clone(), positions, interleaved: self.interleaved }
     }
 }

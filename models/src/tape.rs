@@ -9,9 +9,11 @@
 //! f32 tensors that the caller gives; gradients of other values are temporaries.
 
 mod backward;
+mod gates;
 mod ops;
 #[cfg(test)]
 mod tests;
+mod views;
 
 pub use ops::{Choices, RopeTables, Routing};
 
@@ -51,18 +53,35 @@ struct Value {
 enum Node {
     /// `y = x · wᵀ + bias`; `x [tokens, in]`, `w [out, in]`.
     Linear { x: Var, w: Var, bias: Option<Var>, y: Var },
-    /// `y[r] = x[r] · w[e]ᵀ` for the rows `r` of expert `e`.
-    GroupedLinear { x: Var, w: Var, offsets: TensorRef, y: Var },
+    /// `y[r] = x[r] · w[e]ᵀ + bias[e]` for the rows `r` of expert `e`.
+    GroupedLinear { x: Var, w: Var, bias: Option<Var>, offsets: TensorRef, y: Var },
     /// `y = table[ids]`.
     Embedding { table: Var, ids: TensorRef, y: Var },
     /// Over the last axis of `x`, seen as rows as wide as `w`.
     RmsNorm { x: Var, w: Var, rstd: TensorRef, y: Var },
     /// `x [tokens, heads, d]`.
     Rope { x: Var, tables: [TensorRef; 3], interleaved: bool, y: Var },
-    /// `o = attention(q, k, v)`.
-    Attention { kind: Attention, q: Var, k: Var, v: Var, seqs: TensorRef, lse: TensorRef, o: Var },
+    /// `o = attention(q, k, v)`; `lse` counts the sinks in, `share` is what they leave.
+    Attention {
+        kind: Attention,
+        q: Var,
+        k: Var,
+        v: Var,
+        seqs: TensorRef,
+        sinks: Option<(Var, TensorRef)>,
+        lse: TensorRef,
+        o: Var,
+    },
     /// `y = silu(gate) · up`.
     SwiGlu { gate: Var, up: Var, y: Var },
+    /// `y = (up + 1) · gate · sigmoid(1.702 · gate)`, clamped.
+    ClampedSwiGlu { gate: Var, up: Var, limit: f32, y: Var },
+    /// `y = x · share`, `share = sigmoid(gate)`, one a row.
+    GateRows { x: Var, gate: Var, share: TensorRef, y: Var },
+    /// A part of `x` along an axis.
+    Slice { x: Var, axis: usize, start: usize, y: Var },
+    /// `a`, then `b`, along the last of three axes.
+    Concat { a: Var, b: Var, y: Var },
     /// `y = a + b`.
     Add { a: Var, b: Var, y: Var },
     /// The same elements in another shape.

@@ -24,7 +24,7 @@ fn compare(a: &Model, b: &Model) -> Parity {
 /// The index of a layer's router among a model's parameters.
 fn router(model: &Model, layer: usize) -> usize {
     match &model.table.weights.layers[layer].feed_forward {
-        FeedForwardWeights::Moe(moe) => moe.router,
+        FeedForwardWeights::Moe(moe) => moe.router.weight,
         FeedForwardWeights::Dense(_) => panic!("layer {layer} has no experts"),
     }
 }

@@ -4,7 +4,8 @@
 //! only if its forward pass computes the same function.
 
 use super::{
-    AttentionBias, ConfigError, GroupScore, ModelConfig, ModelType, MoeConfig, QkNorm, RouterScores,
+    AttentionBias, AttentionKind, ConfigError, GroupScore, ModelConfig, ModelType, MoeConfig, QkNorm,
+    RouterScores,
 };
 
 impl ModelConfig {
@@ -43,8 +44,21 @@ impl ModelConfig {
 
     fn attention_expressible_as(&self, model_type: ModelType) -> Result<(), String> {
         use ModelType::*;
+        let deepseek = matches!(model_type, DeepseekV2 | DeepseekV3);
+        match (self.attention, deepseek) {
+            (AttentionKind::GroupedQuery, true) => return Err("no latent attention".into()),
+            (AttentionKind::Latent(_), false) => return Err("latent attention".into()),
+            (AttentionKind::Latent(latent), true) if latent.norm_eps != 1e-6 => {
+                return Err("norms of latent vectors with an epsilon other than 1e-6".into());
+            }
+            _ => {}
+        }
+        if self.attention_sinks != (model_type == GptOss) {
+            return Err(if self.attention_sinks { "attention sinks" } else { "no attention sinks" }.into());
+        }
         let biases: &[AttentionBias] = match model_type {
-            Mistral | Mixtral => &[AttentionBias::None],
+            Mistral | Mixtral | DeepseekV2 | DeepseekV3 => &[AttentionBias::None],
+            Qwen2 | Qwen2Moe => &[AttentionBias::Qkv],
             Glm4Moe => &[AttentionBias::None, AttentionBias::Qkv],
             _ => &[AttentionBias::None, AttentionBias::Qkvo],
         };
@@ -68,25 +82,43 @@ impl ModelConfig {
                 QkNorm::Projection => "q/k norm over the projection".into(),
             });
         }
-        if self.sliding_window.is_some() && matches!(model_type, Llama | Olmoe | Glm4Moe) {
+        let windowless = matches!(model_type, Llama | Olmoe | Glm4Moe) || deepseek;
+        if self.sliding_window.is_some() && windowless {
             return Err("a sliding window".into());
         }
-        if self.rope.rotary_dim != self.head_dim && model_type != Glm4Moe {
+        if model_type == GptOss && self.sliding_window.is_none() {
+            return Err("no sliding window".into());
+        }
+        let alternates = matches!(model_type, Qwen2 | Qwen2Moe | Qwen3 | GptOss);
+        if !self.full_attention_layers.is_empty() && !alternates {
+            return Err("a sliding window in some layers only".into());
+        }
+        if self.rope.rotary_dim != self.head_dim && model_type != Glm4Moe && !deepseek {
             return Err("a partial rotary embedding".into());
+        }
+        if self.rope.rotary_dim == self.head_dim && deepseek {
+            return Err("a rotary embedding of whole heads".into());
+        }
+        if self.rope.interleaved && !deepseek {
+            return Err("an interleaved rotary embedding".into());
+        }
+        if !self.rope.interleaved && model_type == DeepseekV2 {
+            return Err("a rotary embedding that isn't interleaved".into());
         }
         let split = self.hidden_size.is_multiple_of(self.num_attention_heads);
         if model_type == Llama && !split {
             return Err("a hidden size that isn't a multiple of the heads".into());
         }
         let plain_heads = split && self.hidden_size / self.num_attention_heads == self.head_dim;
-        if model_type == Olmoe && !plain_heads {
+        if matches!(model_type, Olmoe | Qwen2 | Qwen2Moe) && !plain_heads {
             return Err("a head_dim other than hidden_size / num_attention_heads".into());
         }
         Ok(())
     }
 
     fn experts_expressible_as(&self, moe: &MoeConfig, model_type: ModelType) -> Result<(), String> {
-        let sigmoid = model_type == ModelType::Glm4Moe;
+        use ModelType::*;
+        let sigmoid = matches!(model_type, Glm4Moe | DeepseekV3);
         match (moe.scores, sigmoid) {
             (RouterScores::Softmax, true) => return Err("softmax router scores".into()),
             (RouterScores::Sigmoid, false) => return Err("sigmoid router scores".into()),
@@ -96,22 +128,37 @@ impl ModelConfig {
             let what = if sigmoid { "no selection bias" } else { "a selection bias" };
             return Err(what.into());
         }
+        if moe.shared_gate != (model_type == Qwen2Moe) {
+            let what = if moe.shared_gate { "gated shared experts" } else { "no gated shared expert" };
+            return Err(what.into());
+        }
+        if moe.bias != (model_type == GptOss) {
+            return Err(if moe.bias { "biases of router and experts" } else { "no biases of experts" }.into());
+        }
+        if moe.swiglu_limit.is_some() != (model_type == GptOss) {
+            let what = if moe.swiglu_limit.is_some() { "a clamped SwiGLU" } else { "no clamped SwiGLU" };
+            return Err(what.into());
+        }
         if sigmoid {
             return self.experts_expressible_as_glm4(moe);
         }
-        if moe.n_group > 1 && moe.topk_group < moe.n_group {
+        let limited = moe.n_group > 1 && moe.topk_group < moe.n_group;
+        if model_type == DeepseekV2 {
+            return experts_expressible_as_deepseek_v2(moe, limited);
+        }
+        if limited {
             return Err("group-limited routing".into());
         }
         if moe.routed_scaling_factor != 1.0 {
             return Err("a routed scaling factor".into());
         }
-        if moe.n_shared_experts > 0 {
-            return Err("shared experts".into());
+        if moe.n_shared_experts > 1 || (moe.n_shared_experts == 1) != (model_type == Qwen2Moe) {
+            return Err(if moe.n_shared_experts > 0 { "shared experts" } else { "no shared expert" }.into());
         }
-        if self.first_k_dense_replace > 0 && model_type != ModelType::Qwen3Moe {
+        if self.first_k_dense_replace > 0 && !matches!(model_type, Qwen2Moe | Qwen3Moe) {
             return Err("leading dense layers".into());
         }
-        if !moe.norm_topk_prob && model_type == ModelType::Mixtral {
+        if !moe.norm_topk_prob && matches!(model_type, Mixtral | GptOss) {
             return Err("router weights that aren't normalised".into());
         }
         Ok(())
@@ -125,19 +172,34 @@ impl ModelConfig {
         if moe.num_experts / moe.n_group < 2 {
             return Err("fewer than two experts in a group".into());
         }
-        if moe.n_shared_experts == 0 {
-            return Err("no shared experts".into());
-        }
-        if moe.moe_intermediate_size.checked_mul(moe.n_shared_experts) != Some(moe.shared_intermediate_size) {
-            return Err("shared experts of another width than the routed ones".into());
-        }
-        Ok(())
+        shared_as_wide_as_routed(moe)
     }
+}
+
+fn experts_expressible_as_deepseek_v2(moe: &MoeConfig, limited: bool) -> Result<(), String> {
+    if limited && moe.group_score != GroupScore::Max {
+        return Err("groups scored by their two best experts".into());
+    }
+    if moe.norm_topk_prob {
+        return Err("normalised router weights".into());
+    }
+    shared_as_wide_as_routed(moe)
+}
+
+/// Shared experts, each as wide as a routed one.
+fn shared_as_wide_as_routed(moe: &MoeConfig) -> Result<(), String> {
+    if moe.n_shared_experts == 0 {
+        return Err("no shared experts".into());
+    }
+    if moe.moe_intermediate_size.checked_mul(moe.n_shared_experts) != Some(moe.shared_intermediate_size) {
+        return Err("shared experts of another width than the routed ones".into());
+    }
+    Ok(())
 }
 
 fn is_moe(model_type: ModelType) -> bool {
     use ModelType::*;
-    matches!(model_type, Mixtral | Qwen3Moe | Olmoe | Glm4Moe)
+    matches!(model_type, Mixtral | Qwen2Moe | Qwen3Moe | Olmoe | Glm4Moe | DeepseekV2 | DeepseekV3 | GptOss)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Matrices are `[out, in]`. Experts are listed one by one, as checkpoints on the Hub store them,
 //! however a model lays them out in memory.
 
-use super::{FeedForward, ModelConfig, ModelType, QkNorm};
+use super::{AttentionKind, FeedForward, Latent, ModelConfig, ModelType, QkNorm};
 
 /// Which parameter of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,7 +51,7 @@ pub enum LayerParam {
     ValueWeight,
     /// Its bias.
     ValueBias,
-    /// Output projection `[hidden, heads * head_dim]`.
+    /// Output projection `[hidden, heads * value_dim]`.
     OutputWeight,
     /// Its bias.
     OutputBias,
@@ -59,12 +59,29 @@ pub enum LayerParam {
     QueryNorm,
     /// Weight of the key norm: `[head_dim]` or `[kv_heads * head_dim]`.
     KeyNorm,
+    /// A score a head `[heads]`, whose value is zero.
+    Sinks,
+    /// Latent attention: what compresses queries `[q_lora_rank, hidden]`.
+    QueryDown,
+    /// Weight of the norm of compressed queries `[q_lora_rank]`.
+    QueryDownNorm,
+    /// Queries from compressed ones `[heads * head_dim, q_lora_rank]`.
+    QueryUp,
+    /// The latent vector, then the keys' common rotary part: `[kv_lora_rank + rotary_dim, hidden]`.
+    LatentWeight,
+    /// Weight of the norm of the latent vector `[kv_lora_rank]`.
+    LatentNorm,
+    /// For each head keys without rotary part, then values, from the latent vector:
+    /// `[heads * (head_dim - rotary_dim + value_dim), kv_lora_rank]`.
+    LatentUp,
     /// Weight of the norm before the feed-forward part `[hidden]`.
     PostAttentionNorm,
     /// Dense feed-forward.
     Dense(Projection),
     /// Router `[experts, hidden]`.
     Router,
+    /// Bias of the router's logits `[experts]`.
+    RouterBias,
     /// The router's selection bias `[experts]`; balanced by rule, not by gradient.
     SelectionBias,
     /// A routed expert.
@@ -74,8 +91,17 @@ pub enum LayerParam {
         /// Which of its matrices.
         projection: Projection,
     },
+    /// Bias of a routed expert: `[width]` for gate and up, `[hidden]` for down.
+    ExpertBias {
+        /// Which expert (0-based).
+        expert: usize,
+        /// Of which of its matrices.
+        projection: Projection,
+    },
     /// The shared experts, fused.
     Shared(Projection),
+    /// What the shared experts' result is weighted by, through a sigmoid: `[1, hidden]`.
+    SharedGate,
 }
 
 /// How a parameter starts in a model trained from scratch.
@@ -134,10 +160,52 @@ impl Listing<'_> {
         use LayerParam::*;
         let c = self.config;
         let at = |param| ParamId::Layer { layer, param };
+        let hidden = c.hidden_size;
+        self.vector(at(InputNorm), hidden, Init::Ones);
+        match c.attention {
+            AttentionKind::GroupedQuery => self.grouped_query(layer),
+            AttentionKind::Latent(latent) => self.latent(layer, latent),
+        }
+        self.vector(at(PostAttentionNorm), hidden, Init::Ones);
+
+        match c.feed_forward(layer) {
+            FeedForward::Dense { intermediate_size } => self.swiglu(intermediate_size, |p| at(Dense(p))),
+            FeedForward::Moe(moe) => {
+                self.matrix(at(Router), moe.num_experts, hidden);
+                if moe.bias {
+                    self.vector(at(RouterBias), moe.num_experts, Init::Zeros);
+                }
+                if moe.selection_bias {
+                    self.vector(at(SelectionBias), moe.num_experts, Init::Zeros);
+                }
+                for expert in 0..moe.num_experts {
+                    self.swiglu(moe.moe_intermediate_size, |projection| at(Expert { expert, projection }));
+                }
+                for expert in (0..moe.num_experts).filter(|_| moe.bias) {
+                    for projection in [Projection::Gate, Projection::Up, Projection::Down] {
+                        let out = match projection {
+                            Projection::Down => hidden,
+                            _ => moe.moe_intermediate_size,
+                        };
+                        self.vector(at(ExpertBias { expert, projection }), out, Init::Zeros);
+                    }
+                }
+                if moe.n_shared_experts > 0 {
+                    self.swiglu(moe.shared_intermediate_size, |p| at(Shared(p)));
+                }
+                if moe.shared_gate {
+                    self.matrix(at(SharedGate), 1, hidden);
+                }
+            }
+        }
+    }
+
+    fn grouped_query(&mut self, layer: usize) {
+        use LayerParam::*;
+        let c = self.config;
+        let at = |param| ParamId::Layer { layer, param };
         let (hidden, head) = (c.hidden_size, c.head_dim);
         let (q, kv) = (c.num_attention_heads * head, c.num_key_value_heads * head);
-
-        self.vector(at(InputNorm), hidden, Init::Ones);
         let qkv = [(QueryWeight, QueryBias, q), (KeyWeight, KeyBias, kv), (ValueWeight, ValueBias, kv)];
         for (weight, bias, out) in qkv {
             self.matrix(at(weight), out, hidden);
@@ -158,23 +226,29 @@ impl Listing<'_> {
             self.vector(at(QueryNorm), of_query, Init::Ones);
             self.vector(at(KeyNorm), of_key, Init::Ones);
         }
-        self.vector(at(PostAttentionNorm), hidden, Init::Ones);
+        if c.attention_sinks {
+            self.vector(at(Sinks), c.num_attention_heads, Init::Zeros);
+        }
+    }
 
-        match c.feed_forward(layer) {
-            FeedForward::Dense { intermediate_size } => self.swiglu(intermediate_size, |p| at(Dense(p))),
-            FeedForward::Moe(moe) => {
-                self.matrix(at(Router), moe.num_experts, hidden);
-                if moe.selection_bias {
-                    self.vector(at(SelectionBias), moe.num_experts, Init::Zeros);
-                }
-                for expert in 0..moe.num_experts {
-                    self.swiglu(moe.moe_intermediate_size, |projection| at(Expert { expert, projection }));
-                }
-                if moe.n_shared_experts > 0 {
-                    self.swiglu(moe.shared_intermediate_size, |p| at(Shared(p)));
-                }
+    fn latent(&mut self, layer: usize, latent: Latent) {
+        use LayerParam::*;
+        let c = self.config;
+        let at = |param| ParamId::Layer { layer, param };
+        let (hidden, heads, turned) = (c.hidden_size, c.num_attention_heads, c.rope.rotary_dim);
+        match latent.q_lora_rank {
+            None => self.matrix(at(QueryWeight), heads * c.head_dim, hidden),
+            Some(rank) => {
+                self.matrix(at(QueryDown), rank, hidden);
+                self.vector(at(QueryDownNorm), rank, Init::Ones);
+                self.matrix(at(QueryUp), heads * c.head_dim, rank);
             }
         }
+        self.matrix(at(LatentWeight), latent.kv_lora_rank + turned, hidden);
+        self.vector(at(LatentNorm), latent.kv_lora_rank, Init::Ones);
+        let up = heads * (c.head_dim - turned + latent.v_head_dim);
+        self.matrix(at(LatentUp), up, latent.kv_lora_rank);
+        self.matrix(at(OutputWeight), hidden, heads * latent.v_head_dim);
     }
 
     fn swiglu(&mut self, width: usize, id: impl Fn(Projection) -> ParamId) {
@@ -235,8 +309,22 @@ impl LayerParam {
             KeyNorm => "self_attn.k_norm.weight",
             PostAttentionNorm => "post_attention_layernorm.weight",
             Dense(p) => return format!("mlp.{}.weight", p.name()),
+            Sinks => "self_attn.sinks",
+            QueryDown => "self_attn.q_a_proj.weight",
+            QueryDownNorm => "self_attn.q_a_layernorm.weight",
+            QueryUp => "self_attn.q_b_proj.weight",
+            LatentWeight => "self_attn.kv_a_proj_with_mqa.weight",
+            LatentNorm => "self_attn.kv_a_layernorm.weight",
+            LatentUp => "self_attn.kv_b_proj.weight",
+            Shared(p) if model_type == ModelType::Qwen2Moe => {
+                return format!("mlp.shared_expert.{}.weight", p.name());
+            }
             Shared(p) => return format!("mlp.shared_experts.{}.weight", p.name()),
+            SharedGate => "mlp.shared_expert_gate.weight",
             Router if model_type == ModelType::Mixtral => "block_sparse_moe.gate.weight",
+            Router if model_type == ModelType::GptOss => "mlp.router.weight",
+            RouterBias if model_type == ModelType::GptOss => "mlp.router.bias",
+            RouterBias => "mlp.gate.bias",
             Router => "mlp.gate.weight",
             SelectionBias => "mlp.gate.e_score_correction_bias",
             Expert { expert, projection } if model_type == ModelType::Mixtral => {
@@ -249,6 +337,9 @@ impl LayerParam {
             }
             Expert { expert, projection } => {
                 return format!("mlp.experts.{expert}.{}.weight", projection.name());
+            }
+            ExpertBias { expert, projection } => {
+                return format!("mlp.experts.{expert}.{}.bias", projection.name());
             }
         };
         fixed.into()

@@ -24,6 +24,9 @@ fn both_layouts_of_every_type_read_alike_and_survive_writing() {
     for name in ["llama", "llama3", "mistral", "qwen3", "qwen3_moe", "olmoe"] {
         paths.push((format!("configs/{name}.json"), format!("configs/{name}.v5.json")));
     }
+    for name in ["deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "gpt_oss"] {
+        paths.push((format!("{name}/config.json"), format!("{name}/config_v5.json")));
+    }
     for (old, new) in paths {
         let config = ModelConfig::from_file(&data(&old)).unwrap();
         assert_eq!(config, ModelConfig::from_file(&data(&new)).unwrap(), "{old}");
@@ -57,12 +60,76 @@ fn other_types_keep_their_kinds() {
 }
 
 #[test]
-fn latent_attention_is_refused_by_name() {
-    for name in ["deepseek_v3.json", "deepseek_v3.v5.json"] {
-        match ModelConfig::from_file(&data("configs").join(name)) {
-            Err(ConfigError::Unsupported { what }) => assert!(what.contains("latent attention"), "{what}"),
-            other => panic!("{other:?}"),
-        }
+fn latent_attention_has_widths_of_its_own() {
+    let read = |name: &str| ModelConfig::from_file(&data(name).join("config.json")).unwrap();
+    let latent = |c: &ModelConfig| match c.attention {
+        AttentionKind::Latent(latent) => latent,
+        other => panic!("{other:?}"),
+    };
+    let v3 = read("deepseek_v3");
+    assert_eq!((v3.head_dim, v3.rope.rotary_dim, v3.value_dim()), (24, 8, 16));
+    assert_eq!((latent(&v3).q_lora_rank, latent(&v3).kv_lora_rank), (Some(24), 32));
+    assert!(v3.rope.interleaved);
+    // Softmax scale: 1/√24 times the square of YaRN's 0.1 · ln 40 + 1.
+    let stretch = 0.1 * 40f64.ln() + 1.0;
+    assert!((v3.attention_scale() - stretch * stretch / 24f64.sqrt()).abs() < 1e-12);
+    let lite = read("deepseek_v2_lite");
+    assert_eq!(latent(&lite).q_lora_rank, None);
+    let v2 = read("deepseek_v2");
+    let moe = v2.moe.as_ref().unwrap();
+    assert_eq!((moe.n_group, moe.topk_group, moe.group_score), (4, 2, GroupScore::Max));
+    assert_eq!((v2.value_dim(), moe.shared_intermediate_size), (12, 64));
+    let mut json = v2.to_json();
+    json["norm_topk_prob"] = json!(true);
+    assert!(matches!(ModelConfig::from_json(&json), Err(ConfigError::Unsupported { .. })));
+}
+
+#[test]
+fn windows_are_in_the_layers_that_say_so() {
+    let read = |name: &str| ModelConfig::from_file(&data(name).join("config.json")).unwrap();
+    let oss = read("gpt_oss");
+    assert_eq!([0, 1, 2].map(|i| oss.window(i)), [Some(16), None, Some(16)]);
+    assert!(oss.attention_sinks && oss.moe.unwrap().swiglu_limit == Some(0.5));
+
+    let mut json = qwen2(4);
+    assert_eq!(ModelConfig::from_json(&json).unwrap().sliding_window, None);
+    (json["use_sliding_window"], json["max_window_layers"]) = (json!(true), json!(3));
+    let c = ModelConfig::from_json(&json).unwrap();
+    assert_eq!([0, 2, 3].map(|i| c.window(i)), [None, None, Some(4096)]);
+    assert_eq!(c, ModelConfig::from_json(&c.to_json()).unwrap());
+    json["max_window_layers"] = json!(4);
+    assert_eq!(ModelConfig::from_json(&json).unwrap().sliding_window, None);
+    json["layer_types"] = json!(["full_attention"]);
+    assert!(ModelConfig::from_json(&json).is_err());
+}
+
+fn qwen2(layers: usize) -> Value {
+    json!({
+        "model_type": "qwen2", "vocab_size": 250, "hidden_size": 48, "num_hidden_layers": layers,
+        "num_attention_heads": 3, "num_key_value_heads": 1, "intermediate_size": 80
+    })
+}
+
+#[test]
+fn qwen2_moe_has_a_gated_shared_expert() {
+    let mut json = qwen2(3);
+    for (key, value) in [
+        ("model_type", json!("qwen2_moe")),
+        ("num_experts", json!(6)),
+        ("moe_intermediate_size", json!(20)),
+        ("shared_expert_intermediate_size", json!(50)),
+        ("mlp_only_layers", json!([0])),
+    ] {
+        json[key] = value;
+    }
+    let c = ModelConfig::from_json(&json).unwrap();
+    let moe = c.moe.as_ref().unwrap();
+    assert_eq!((moe.num_experts_per_tok, moe.shared_intermediate_size, moe.shared_gate), (4, 50, true));
+    assert_eq!((c.attention_bias, c.first_k_dense_replace), (AttentionBias::Qkv, 1));
+    assert_eq!(c, ModelConfig::from_json(&c.to_json()).unwrap());
+    let names: Vec<String> = parameters(&c).into_iter().map(|p| p.name).collect();
+    for name in ["mlp.shared_expert.up_proj.weight", "mlp.shared_expert_gate.weight"] {
+        assert!(names.contains(&format!("model.layers.1.{name}")), "{name}");
     }
 }
 

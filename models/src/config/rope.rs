@@ -9,18 +9,22 @@ use serde_json::{Map, Value, json};
 use super::ConfigError;
 use super::fields::Fields;
 
-/// Rotary position embedding in the half-split (not interleaved) form.
+/// Rotary position embedding.
 ///
-/// Dimensions `i` and `i + rotary_dim / 2` of a head turn by `position * inverse_frequencies()[i]`;
-/// cosine and sine are multiplied by [`Rope::attention_factor`]. Source: arXiv 2104.09864.
+/// Dimensions `i` and `i + rotary_dim / 2` of a head, or `2i` and `2i + 1` when interleaved, turn by
+/// `position * inverse_frequencies()[i]`; cosine and sine are multiplied by [`Rope::attention_factor`].
+/// Source: arXiv 2104.09864.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     /// Base of the frequencies.
     pub theta: f64,
     /// Change of the frequencies for longer contexts.
     pub scaling: Option<RopeScaling>,
-    /// Leading dimensions of a head that turn; even, at most `head_dim`.
+    /// Dimensions of a head that turn, the leading ones (with latent attention the last); even, at most
+    /// `head_dim`.
     pub rotary_dim: usize,
+    /// Whether neighbouring dimensions turn together (`deepseek_v2`, `deepseek_v3`).
+    pub interleaved: bool,
 }
 
 /// How frequencies are changed for contexts longer than the model was first trained on.
@@ -127,11 +131,19 @@ impl Rope {
         else {
             return 1.0;
         };
-        let strength = |m: f64| if *factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+        let strength = |m| yarn_strength(*factor, m);
         match (attention_factor, mscale, mscale_all_dim) {
             (Some(given), _, _) => *given,
             (None, Some(m), Some(all)) if *m != 0.0 && *all != 0.0 => strength(*m) / strength(*all),
             _ => strength(1.0),
+        }
+    }
+
+    /// What latent attention multiplies queries and keys with under YaRN: `0.1 · mscale_all_dim · ln factor + 1`.
+    pub(super) fn softmax_stretch(&self) -> f64 {
+        match &self.scaling {
+            Some(RopeScaling::Yarn { factor, mscale_all_dim: Some(all), .. }) => yarn_strength(*factor, *all),
+            _ => 1.0,
         }
     }
 
@@ -161,7 +173,8 @@ impl Rope {
         // Truncation is transformers' rule.
         let rotary_dim = (head_dim as f64 * partial) as usize;
         let scaling = read_scaling(key, &inner, max_position_embeddings)?;
-        Ok(Rope { theta, scaling, rotary_dim })
+        let interleaved = config.flag_or("rope_interleave", false)?;
+        Ok(Rope { theta, scaling, rotary_dim, interleaved })
     }
 
     /// The keys of the older spelling, which every version of transformers reads.
@@ -174,6 +187,9 @@ impl Rope {
                 partial = partial.next_up(); // the quotient was rounded down, and readers truncate
             }
             out.insert("partial_rotary_factor".into(), json!(partial));
+        }
+        if self.interleaved {
+            out.insert("rope_interleave".into(), json!(true));
         }
     }
 
@@ -235,6 +251,11 @@ impl Rope {
             }
         }
     }
+}
+
+/// YaRN's strength `m` at a stretch of the context by `factor`.
+fn yarn_strength(factor: f64, m: f64) -> f64 {
+    if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 }
 }
 
 fn positive(key: &str, value: f64) -> Result<(), ConfigError> {
@@ -360,7 +381,7 @@ mod tests {
 
     #[test]
     fn plain_frequencies() {
-        let rope = Rope { theta: 10000.0, scaling: None, rotary_dim: 8 };
+        let rope = Rope { theta: 10000.0, scaling: None, rotary_dim: 8, interleaved: false };
         close(&rope.inverse_frequencies(), &[1.0, 0.1, 0.01, 0.001]);
         assert_eq!(rope.attention_factor(), 1.0);
     }
@@ -374,7 +395,7 @@ mod tests {
             high_freq_factor: 4.0,
             original_max_position_embeddings: 64,
         };
-        let rope = Rope { theta: 500000.0, scaling: Some(llama3), rotary_dim: 16 };
+        let rope = Rope { theta: 500000.0, scaling: Some(llama3), rotary_dim: 16, interleaved: false };
         close(&rope.inverse_frequencies(), &LLAMA3);
         let yarn = RopeScaling::Yarn {
             factor: 40.0,
@@ -386,7 +407,7 @@ mod tests {
             attention_factor: None,
             truncate: true,
         };
-        let rope = Rope { theta: 10000.0, scaling: Some(yarn), rotary_dim: 16 };
+        let rope = Rope { theta: 10000.0, scaling: Some(yarn), rotary_dim: 16, interleaved: false };
         close(&rope.inverse_frequencies(), &YARN);
         close(&[rope.attention_factor()], &[YARN_FACTOR]);
     }
@@ -395,7 +416,7 @@ mod tests {
     fn written_partial_factor_reads_back_for_every_width() {
         for head_dim in (2..=256).step_by(2) {
             for rotary_dim in (2..=head_dim).step_by(2) {
-                let rope = Rope { theta: 1e4, scaling: None, rotary_dim };
+                let rope = Rope { theta: 1e4, scaling: None, rotary_dim, interleaved: rotary_dim % 4 == 0 };
                 let mut out = Map::new();
                 rope.write(head_dim, &mut out);
                 let value = Value::Object(out);

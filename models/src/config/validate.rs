@@ -1,6 +1,8 @@
 //! Checks that a configuration can be built, whatever its source.
 
-use super::{ConfigError, GroupScore, ModelConfig, ModelType, MoeConfig};
+use super::{
+    AttentionBias, AttentionKind, ConfigError, GroupScore, ModelConfig, ModelType, MoeConfig, QkNorm,
+};
 
 /// Largest size along any dimension: kernels index rows and columns in 32 bits.
 const MAX_SIZE: usize = i32::MAX as usize;
@@ -31,6 +33,8 @@ impl ModelConfig {
         if let Some(window) = self.sliding_window {
             size("sliding_window", window)?;
         }
+        self.check_full_layers()?;
+        self.check_latent()?;
         self.rope.validate(self.head_dim)?;
         if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps > 0.0) {
             let wanted = "a finite number greater than 0";
@@ -60,6 +64,43 @@ impl ModelConfig {
         Ok(())
     }
 
+    fn check_full_layers(&self) -> Result<(), ConfigError> {
+        let layers = &self.full_attention_layers;
+        let ascend = layers.is_sorted_by(|a, b| a < b);
+        let last = layers.last().is_none_or(|&last| last < self.num_hidden_layers);
+        if ascend && last && (layers.is_empty() || self.sliding_window.is_some()) {
+            return Ok(());
+        }
+        let wanted = format!(
+            "ascending layers from 0 to {}, in a model with a sliding window",
+            self.num_hidden_layers - 1
+        );
+        Err(ConfigError::invalid("full_attention_layers", format!("{layers:?}"), wanted))
+    }
+
+    fn check_latent(&self) -> Result<(), ConfigError> {
+        let AttentionKind::Latent(latent) = self.attention else { return Ok(()) };
+        size("kv_lora_rank", latent.kv_lora_rank)?;
+        size("v_head_dim", latent.v_head_dim)?;
+        if let Some(rank) = latent.q_lora_rank {
+            size("q_lora_rank", rank)?;
+        }
+        if self.rope.rotary_dim >= self.head_dim {
+            let wanted = format!("less than a head's width ({}) with latent attention", self.head_dim);
+            return Err(ConfigError::invalid("rotary dimensions", self.rope.rotary_dim, wanted));
+        }
+        if self.num_key_value_heads != self.num_attention_heads {
+            let wanted = format!("num_attention_heads ({}) with latent attention", self.num_attention_heads);
+            return Err(ConfigError::invalid("num_key_value_heads", self.num_key_value_heads, wanted));
+        }
+        let plain = self.attention_bias == AttentionBias::None && self.qk_norm == QkNorm::None;
+        if !plain || self.attention_sinks || self.sliding_window.is_some() {
+            let what = "latent attention with biases, q/k norm, sinks or a sliding window";
+            return Err(ConfigError::unsupported(what));
+        }
+        Ok(())
+    }
+
     /// Tensors and parameters are few enough to list and to address.
     fn check_volume(&self) -> Result<(), ConfigError> {
         let mut volume = Volume::default();
@@ -72,6 +113,13 @@ impl ModelConfig {
         };
         volume.add(3, self.vocab_size, hidden)?;
         volume.add(layers.checked_mul(2).ok_or_else(too_large)?, q, hidden)?;
+        if let AttentionKind::Latent(latent) = self.attention {
+            let rank = latent.q_lora_rank.unwrap_or(0).max(latent.kv_lora_rank);
+            let value = latent.v_head_dim.checked_mul(self.num_attention_heads).ok_or_else(too_large)?;
+            let out = q.checked_add(value).ok_or_else(too_large)?.max(hidden);
+            volume.add(layers.checked_mul(4).ok_or_else(too_large)?, out, rank)?;
+            volume.add(layers, value, hidden)?;
+        }
         volume.add(layers.checked_mul(2).ok_or_else(too_large)?, kv, hidden)?;
         volume.add(layers.checked_mul(8).ok_or_else(too_large)?, 1, q.max(hidden))?; // norms and biases
         volume.add(dense_layers.checked_mul(3).ok_or_else(too_large)?, self.intermediate_size, hidden)?;
@@ -80,7 +128,7 @@ impl ModelConfig {
             let expert_matrices = moe.num_experts.checked_mul(3).and_then(|n| n.checked_mul(layers));
             volume.add(expert_matrices.ok_or_else(too_large)?, moe.moe_intermediate_size, hidden)?;
             volume.add(layers * 3, moe.shared_intermediate_size, hidden)?;
-            volume.add(layers * 2, moe.num_experts, hidden)?;
+            volume.add(layers * 3, moe.num_experts, hidden)?; // the router, biases of the experts
         }
         Ok(())
     }
@@ -150,6 +198,12 @@ impl MoeConfig {
                 self.shared_intermediate_size,
                 wanted,
             ));
+        }
+        if self.shared_gate && self.n_shared_experts == 0 {
+            return Err(ConfigError::invalid("shared_gate", true, "false without shared experts"));
+        }
+        if let Some(limit) = self.swiglu_limit.filter(|l| !(l.is_finite() && *l > 0.0)) {
+            return Err(ConfigError::invalid("swiglu_limit", limit, "a finite number greater than 0"));
         }
         at_least_zero("router_aux_loss_coef", self.router_aux_loss_coef)
     }

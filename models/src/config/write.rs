@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::read::{BIASES, GROUP_SCORES, QK_NORMS, SCORES};
-use super::{AttentionBias, ModelConfig, ModelType, MoeConfig, QkNorm};
+use super::{AttentionBias, AttentionKind, Latent, ModelConfig, ModelType, MoeConfig, QkNorm};
 
 impl ModelConfig {
     /// The content of `config.json` for a checkpoint with f32 weights.
@@ -24,7 +24,6 @@ impl ModelConfig {
         put("num_hidden_layers", json!(self.num_hidden_layers));
         put("num_attention_heads", json!(self.num_attention_heads));
         put("num_key_value_heads", json!(self.num_key_value_heads));
-        put("head_dim", json!(self.head_dim));
         put("rms_norm_eps", json!(self.rms_norm_eps));
         put("max_position_embeddings", json!(self.max_position_embeddings));
         put("tie_word_embeddings", json!(self.tie_word_embeddings));
@@ -38,10 +37,34 @@ impl ModelConfig {
                 several => json!(several),
             },
         );
-        self.rope.write(self.head_dim, &mut out);
+        match (self.attention, self.model_type) {
+            (AttentionKind::Latent(latent), ModelType::DeepseekV2 | ModelType::DeepseekV3) => {
+                self.write_latent(latent, &mut out);
+            }
+            _ => {
+                out.insert("head_dim".into(), json!(self.head_dim));
+                self.rope.write(self.head_dim, &mut out);
+            }
+        }
         self.write_attention(&mut out);
         self.write_feed_forward(&mut out);
         Value::Object(out)
+    }
+
+    /// DeepSeek's keys.
+    fn write_latent(&self, latent: Latent, out: &mut Map<String, Value>) {
+        let turned = self.rope.rotary_dim;
+        self.rope.write(turned, out);
+        out.insert("rope_interleave".into(), json!(self.rope.interleaved));
+        out.insert("qk_nope_head_dim".into(), json!(self.head_dim - turned));
+        out.insert("qk_rope_head_dim".into(), json!(turned));
+        write_widths(latent, out);
+    }
+
+    /// The kind of attention of each layer, as transformers names them.
+    fn layer_types(&self) -> Value {
+        let kind = |layer| if self.window(layer).is_some() { "sliding_attention" } else { "full_attention" };
+        (0..self.num_hidden_layers).map(kind).collect()
     }
 
     fn write_attention(&self, out: &mut Map<String, Value>) {
@@ -56,17 +79,31 @@ impl ModelConfig {
                 put("attention_bias", biased);
                 put("use_qk_norm", json!(self.qk_norm == QkNorm::PerHead));
             }
-            ModelType::Qwen3 | ModelType::Qwen3Moe => {
+            ModelType::Qwen2 | ModelType::Qwen2Moe | ModelType::Qwen3 | ModelType::Qwen3Moe => {
                 put("attention_bias", biased);
                 put("use_sliding_window", json!(self.sliding_window.is_some()));
                 put("sliding_window", json!(self.sliding_window));
                 // The window, if there is one, is in the layers from here on.
                 put("max_window_layers", json!(0));
+                if !self.full_attention_layers.is_empty() {
+                    put("layer_types", self.layer_types());
+                }
             }
+            ModelType::GptOss => {
+                put("attention_bias", biased);
+                put("sliding_window", json!(self.sliding_window));
+                put("layer_types", self.layer_types());
+            }
+            ModelType::DeepseekV2 | ModelType::DeepseekV3 => put("attention_bias", json!(false)),
             ModelType::Halite => {
                 put("attention_bias", json!(name_of(&BIASES, self.attention_bias)));
                 put("qk_norm", json!(name_of(&QK_NORMS, self.qk_norm)));
                 put("sliding_window", json!(self.sliding_window));
+                put("full_attention_layers", json!(self.full_attention_layers));
+                put("attention_sinks", json!(self.attention_sinks));
+                if let AttentionKind::Latent(latent) = self.attention {
+                    write_widths(latent, out);
+                }
             }
         }
     }
@@ -90,7 +127,15 @@ impl ModelConfig {
                 put("intermediate_size", json!(moe.moe_intermediate_size));
                 put("norm_topk_prob", json!(moe.norm_topk_prob));
             }
-            ModelType::Qwen3Moe => {
+            ModelType::GptOss => {
+                put("num_local_experts", json!(moe.num_experts));
+                put("intermediate_size", json!(moe.moe_intermediate_size));
+                put("swiglu_limit", json!(moe.swiglu_limit));
+            }
+            ModelType::Qwen2Moe | ModelType::Qwen3Moe => {
+                if self.model_type == ModelType::Qwen2Moe {
+                    put("shared_expert_intermediate_size", json!(moe.shared_intermediate_size));
+                }
                 put("num_experts", json!(moe.num_experts));
                 put("moe_intermediate_size", json!(moe.moe_intermediate_size));
                 put("intermediate_size", json!(self.intermediate_size));
@@ -110,8 +155,18 @@ impl ModelConfig {
                 put("routed_scaling_factor", json!(moe.routed_scaling_factor));
             }
         }
-        if self.model_type == ModelType::Halite {
-            write_free_router(moe, out);
+        match self.model_type {
+            ModelType::Halite => write_free_router(moe, out),
+            ModelType::DeepseekV2 => {
+                out.insert("scoring_func".into(), json!("softmax"));
+                let method = if moe.n_group > 1 { "group_limited_greedy" } else { "greedy" };
+                out.insert("topk_method".into(), json!(method));
+            }
+            ModelType::DeepseekV3 => {
+                out.insert("scoring_func".into(), json!("sigmoid"));
+                out.insert("topk_method".into(), json!("noaux_tc"));
+            }
+            _ => {}
         }
     }
 }
@@ -122,6 +177,16 @@ fn write_free_router(moe: &MoeConfig, out: &mut Map<String, Value>) {
     out.insert("group_score".into(), json!(name_of(&GROUP_SCORES, moe.group_score)));
     out.insert("selection_bias".into(), json!(moe.selection_bias));
     out.insert("shared_intermediate_size".into(), json!(moe.shared_intermediate_size));
+    out.insert("shared_gate".into(), json!(moe.shared_gate));
+    out.insert("expert_bias".into(), json!(moe.bias));
+    out.insert("swiglu_limit".into(), json!(moe.swiglu_limit));
+}
+
+/// The widths of latent attention.
+fn write_widths(latent: Latent, out: &mut Map<String, Value>) {
+    out.insert("q_lora_rank".into(), json!(latent.q_lora_rank));
+    out.insert("kv_lora_rank".into(), json!(latent.kv_lora_rank));
+    out.insert("v_head_dim".into(), json!(latent.v_head_dim));
 }
 
 fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {

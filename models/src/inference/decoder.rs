@@ -3,7 +3,8 @@
 //! Decoding one token is one replay of a recording: positions, lengths and the token itself are device
 //! scalars that are uploaded before it.
 
-use crate::model::{Batch, CacheRef, Model, RopeBuffers, forward};
+use crate::config::AttentionKind;
+use crate::model::{Batch, CacheRef, LayerCache, Model, RopeBuffers, forward};
 use crate::sampling::likeliest;
 use crate::tape::{Choices, Tape};
 use crate::{Error, Result};
@@ -56,7 +57,7 @@ pub struct Decoder<'m> {
     capacity: usize,
     length: usize,
     rope: RopeBuffers,
-    cache: Vec<(TensorRef, TensorRef)>,
+    cache: Vec<LayerCache>,
     /// The pass of one token, kept because it is used again and again.
     single: Option<Pass>,
 }
@@ -68,13 +69,21 @@ impl<'m> Decoder<'m> {
         if capacity == 0 || capacity > c.max_position_embeddings {
             return Err(Error::ContextLength { requested: capacity, maximum: c.max_position_embeddings });
         }
-        let shape = [capacity, c.num_key_value_heads, c.head_dim];
-        let row = 4 * (shape[1] * shape[2]) as u64;
-        let store = || -> Result<TensorRef> {
+        let store = |shape: &[usize]| -> Result<TensorRef> {
+            let row = 4 * shape[1..].iter().product::<usize>() as u64;
             let buffer = model.device.allocate(row * capacity as u64, row)?;
-            Ok(TensorRef::new(&buffer, DType::F32, &shape))
+            Ok(TensorRef::new(&buffer, DType::F32, shape))
         };
-        let cache = (0..c.num_hidden_layers).map(|_| Ok((store()?, store()?))).collect::<Result<_>>()?;
+        let layer = |_| match c.attention {
+            AttentionKind::GroupedQuery => {
+                let shape = [capacity, c.num_key_value_heads, c.head_dim];
+                Ok(LayerCache::KeyValue(store(&shape)?, store(&shape)?))
+            }
+            AttentionKind::Latent(latent) => {
+                Ok(LayerCache::Latent(store(&[capacity, latent.kv_lora_rank + c.rope.rotary_dim])?))
+            }
+        };
+        let cache = (0..c.num_hidden_layers).map(layer).collect::<Result<_>>()?;
         let rope = model.rope_tables(capacity)?;
         Ok(Decoder { model, capacity, length: 0, rope, cache, single: None })
     }

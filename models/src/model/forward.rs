@@ -1,7 +1,7 @@
 //! The transformer's forward pass, on a tape.
 
-use super::tree::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
-use crate::config::{AttentionKind, GroupScore, ModelConfig, MoeConfig, RouterScores};
+use super::tree::{AttentionWeights, FeedForwardWeights, GroupedQuery, Layer, Linear, Mlp, Moe, Weights};
+use crate::config::{GroupScore, ModelConfig, MoeConfig, RouterScores};
 use crate::tape::{Choices, RopeTables, Routing, Tape, Var};
 use halite_hal::{Attention, Op, Router, ScoreFn, TensorRef};
 
@@ -22,11 +22,20 @@ pub struct Batch {
     pub choices: Option<Vec<Choices>>,
 }
 
-/// A key-value cache and where the tokens of a batch go in it.
+/// What a layer keeps of the tokens so far.
+#[derive(Clone, Debug)]
+pub enum LayerCache {
+    /// Keys `[capacity, kv_heads, d]` and values `[capacity, kv_heads, d]`.
+    KeyValue(TensorRef, TensorRef),
+    /// The normed latent vector and the rotated common part of the keys, `[capacity, kv_lora_rank + rotary_dim]`.
+    Latent(TensorRef),
+}
+
+/// A cache and where the tokens of a batch go in it.
 #[derive(Clone, Debug)]
 pub struct CacheRef {
-    /// For each layer keys `[capacity, kv_heads, d]` and values `[capacity, kv_heads, d]`.
-    pub layers: Vec<(TensorRef, TensorRef)>,
+    /// One for each layer.
+    pub layers: Vec<LayerCache>,
     /// Row of each token, i32 `[tokens]`.
     pub rows: TensorRef,
 }
@@ -72,10 +81,10 @@ pub fn forward(tape: &mut Tape, config: &ModelConfig, weights: &Weights<Var>, ba
     Output { logits, routing: pass.routing }
 }
 
-struct Pass<'a> {
-    config: &'a ModelConfig,
-    batch: &'a Batch,
-    tape: &'a mut Tape,
+pub(super) struct Pass<'a> {
+    pub config: &'a ModelConfig,
+    pub batch: &'a Batch,
+    pub tape: &'a mut Tape,
     routing: Vec<(usize, Routing)>,
 }
 
@@ -83,8 +92,9 @@ impl Pass<'_> {
     fn layer(&mut self, i: usize, layer: &Layer<Var>, x: Var) -> Var {
         let eps = self.config.rms_norm_eps as f32;
         let normed = self.tape.rms_norm(x, layer.input_norm, eps);
-        let attended = match self.config.attention {
-            AttentionKind::GroupedQuery => self.grouped_query(i, layer, normed),
+        let attended = match &layer.attention {
+            AttentionWeights::GroupedQuery(w) => self.grouped_query(i, w, normed),
+            AttentionWeights::Latent(w) => self.latent(i, w, normed),
         };
         let x = self.tape.add(x, attended);
         let normed = self.tape.rms_norm(x, layer.post_norm, eps);
@@ -108,18 +118,19 @@ impl Pass<'_> {
         self.tape.reshape(y, &[tokens, heads, self.config.head_dim])
     }
 
-    fn grouped_query(&mut self, i: usize, layer: &Layer<Var>, x: Var) -> Var {
+    fn grouped_query(&mut self, i: usize, w: &GroupedQuery<Var>, x: Var) -> Var {
         let c = self.config;
         let (heads, kv_heads) = (c.num_attention_heads, c.num_key_value_heads);
         // One after another: a device may do products of the same rows at once.
-        let [q, k, v] = [&layer.q, &layer.k, &layer.v].map(|w| self.linear(x, w));
-        let q = self.heads(q, layer.q_norm, heads);
-        let k = self.heads(k, layer.k_norm, kv_heads);
+        let [q, k, v] = [&w.q, &w.k, &w.v].map(|w| self.linear(x, w));
+        let q = self.heads(q, w.q_norm, heads);
+        let k = self.heads(k, w.k_norm, kv_heads);
         let mut v = self.heads(v, None, kv_heads);
         let q = self.tape.rope(q, &self.batch.rope);
         let mut k = self.tape.rope(k, &self.batch.rope);
-        if let Some(cache) = &self.batch.cache {
-            let (keys, values) = &cache.layers[i];
+        if let Some(cache) = &self.batch.cache
+            && let LayerCache::KeyValue(keys, values) = &cache.layers[i]
+        {
             for (new, store) in [(&mut k, keys), (&mut v, values)] {
                 let fresh = self.tape.tensor(*new);
                 let rows = |t: TensorRef| {
@@ -136,12 +147,12 @@ impl Pass<'_> {
                 *new = self.tape.constant(store.clone());
             }
         }
-        let kind = Attention::causal((c.head_dim as f32).sqrt().recip());
-        let kind = kind.window(c.sliding_window.map(|w| u32::try_from(w).unwrap_or(u32::MAX)));
-        let o = self.tape.attention(kind, q, k, v, self.batch.seqs.clone());
+        let kind = Attention::causal(c.attention_scale() as f32);
+        let kind = kind.window(c.window(i).map(|w| u32::try_from(w).unwrap_or(u32::MAX)));
+        let o = self.tape.attention(kind, [q, k, v], self.batch.seqs.clone(), w.sinks);
         let tokens = self.tape.tensor(o).shape[0];
         let o = self.tape.reshape(o, &[tokens, heads * c.head_dim]);
-        self.linear(o, &layer.o)
+        self.linear(o, &w.o)
     }
 
     fn mlp(&mut self, w: &Mlp<Var>, x: Var) -> Var {
@@ -152,7 +163,7 @@ impl Pass<'_> {
     }
 
     fn moe(&mut self, i: usize, w: &Moe<Var>, x: Var) -> Var {
-        let logits = self.tape.linear(x, w.router, None);
+        let logits = self.linear(x, &w.router);
         let routing = match &self.batch.choices {
             Some(layers) => self.tape.route_to(w.kind, logits, &layers[self.routing.len()]),
             None => {
@@ -161,13 +172,21 @@ impl Pass<'_> {
             }
         };
         let rows = self.tape.permute(x, &routing);
-        let gate = self.tape.grouped_linear(rows, w.experts.gate, &routing);
-        let up = self.tape.grouped_linear(rows, w.experts.up, &routing);
-        let y = self.tape.swiglu(gate, up);
-        let y = self.tape.grouped_linear(y, w.experts.down, &routing);
+        let bias = |of: fn(&Mlp<Var>) -> Var| w.expert_bias.as_ref().map(of);
+        let gate = self.tape.grouped_linear(rows, w.experts.gate, bias(|b| b.gate), &routing);
+        let up = self.tape.grouped_linear(rows, w.experts.up, bias(|b| b.up), &routing);
+        let y = match self.config.moe.as_ref().and_then(|m| m.swiglu_limit) {
+            Some(limit) => self.tape.clamped_swiglu(gate, up, limit as f32),
+            None => self.tape.swiglu(gate, up),
+        };
+        let y = self.tape.grouped_linear(y, w.experts.down, bias(|b| b.down), &routing);
         let mut y = self.tape.combine(y, &routing);
         if let Some(shared) = &w.shared {
-            let s = self.mlp(shared, x);
+            let mut s = self.mlp(shared, x);
+            if let Some(gate) = w.shared_gate {
+                let gate = self.tape.linear(x, gate, None);
+                s = self.tape.gate_rows(s, gate);
+            }
             y = self.tape.add(y, s);
         }
         self.routing.push((i, routing));

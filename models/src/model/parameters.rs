@@ -1,9 +1,13 @@
 //! A model's weights on a device: one tensor a parameter, experts stacked.
 
 use super::forward::router;
-use super::tree::{FeedForwardWeights, Layer, Linear, Mlp, Moe, Weights};
+use super::tree::{
+    AttentionWeights, FeedForwardWeights, GroupedQuery, LatentAttention, Layer, Linear, Mlp, Moe, Weights,
+};
 use crate::Result;
-use crate::config::{FeedForward, Init, LayerParam, ModelConfig, ParamId, ParamSpec, Projection, parameters};
+use crate::config::{
+    AttentionKind, FeedForward, Init, LayerParam, ModelConfig, ParamId, ParamSpec, Projection, parameters,
+};
 use halite_hal::philox::Normals;
 use halite_hal::{Buffer, DType, Device, StreamId, TensorRef};
 use std::collections::HashMap;
@@ -42,6 +46,9 @@ fn stack_of(id: ParamId) -> ParamId {
         ParamId::Layer { layer, param: LayerParam::Expert { projection, .. } } => {
             ParamId::Layer { layer, param: LayerParam::Expert { expert: 0, projection } }
         }
+        ParamId::Layer { layer, param: LayerParam::ExpertBias { projection, .. } } => {
+            ParamId::Layer { layer, param: LayerParam::ExpertBias { expert: 0, projection } }
+        }
         id => id,
     }
 }
@@ -68,7 +75,10 @@ impl ParameterTable {
             list[at].members.push(spec);
         }
         for p in &mut list {
-            if matches!(p.members[0].id, ParamId::Layer { param: LayerParam::Expert { .. }, .. }) {
+            if let ParamId::Layer {
+                param: LayerParam::Expert { .. } | LayerParam::ExpertBias { .. }, ..
+            } = p.members[0].id
+            {
                 p.shape.insert(0, p.members.len());
             }
         }
@@ -92,20 +102,43 @@ fn tree(config: &ModelConfig, index: &HashMap<ParamId, usize>) -> Weights<usize>
             FeedForward::Dense { .. } => FeedForwardWeights::Dense(mlp(&LayerParam::Dense)),
             FeedForward::Moe(moe) => FeedForwardWeights::Moe(Moe {
                 kind: router(moe),
-                router: of(LayerParam::Router),
+                router: linear(LayerParam::Router, LayerParam::RouterBias),
                 bias: maybe(LayerParam::SelectionBias),
                 experts: mlp(&|projection| LayerParam::Expert { expert: 0, projection }),
+                expert_bias: moe
+                    .bias
+                    .then(|| mlp(&|projection| LayerParam::ExpertBias { expert: 0, projection })),
                 shared: maybe(LayerParam::Shared(Projection::Gate)).map(|_| mlp(&LayerParam::Shared)),
+                shared_gate: maybe(LayerParam::SharedGate),
+            }),
+        };
+        let attention = match config.attention {
+            AttentionKind::GroupedQuery => AttentionWeights::GroupedQuery(GroupedQuery {
+                q: linear(LayerParam::QueryWeight, LayerParam::QueryBias),
+                k: linear(LayerParam::KeyWeight, LayerParam::KeyBias),
+                v: linear(LayerParam::ValueWeight, LayerParam::ValueBias),
+                o: linear(LayerParam::OutputWeight, LayerParam::OutputBias),
+                q_norm: maybe(LayerParam::QueryNorm),
+                k_norm: maybe(LayerParam::KeyNorm),
+                sinks: maybe(LayerParam::Sinks),
+            }),
+            AttentionKind::Latent(latent) => AttentionWeights::Latent(LatentAttention {
+                q_down: latent
+                    .q_lora_rank
+                    .map(|_| (of(LayerParam::QueryDown), of(LayerParam::QueryDownNorm))),
+                q: of(match latent.q_lora_rank {
+                    Some(_) => LayerParam::QueryUp,
+                    None => LayerParam::QueryWeight,
+                }),
+                latent: of(LayerParam::LatentWeight),
+                norm: of(LayerParam::LatentNorm),
+                up: of(LayerParam::LatentUp),
+                o: of(LayerParam::OutputWeight),
             }),
         };
         Layer {
             input_norm: of(LayerParam::InputNorm),
-            q: linear(LayerParam::QueryWeight, LayerParam::QueryBias),
-            k: linear(LayerParam::KeyWeight, LayerParam::KeyBias),
-            v: linear(LayerParam::ValueWeight, LayerParam::ValueBias),
-            o: linear(LayerParam::OutputWeight, LayerParam::OutputBias),
-            q_norm: maybe(LayerParam::QueryNorm),
-            k_norm: maybe(LayerParam::KeyNorm),
+            attention,
             post_norm: of(LayerParam::PostAttentionNorm),
             feed_forward,
         }

@@ -29,13 +29,17 @@ pub struct Moe<T> {
     /// How tokens choose experts.
     pub kind: Router,
     /// `[experts, hidden]`.
-    pub router: T,
+    pub router: Linear<T>,
     /// Selection bias, f32 `[experts]`; not trained by gradient.
     pub bias: Option<T>,
     /// Routed experts, stacked.
     pub experts: Mlp<T>,
+    /// Their biases, `[experts, intermediate]`, for down `[experts, hidden]`.
+    pub expert_bias: Option<Mlp<T>>,
     /// Shared experts, as one network.
     pub shared: Option<Mlp<T>>,
+    /// Weighs what the shared experts give, `[1, hidden]`.
+    pub shared_gate: Option<T>,
 }
 
 /// The feed-forward part of a layer.
@@ -47,11 +51,9 @@ pub enum FeedForwardWeights<T> {
     Moe(Moe<T>),
 }
 
-/// One decoder layer.
+/// Attention whose query heads share key/value heads.
 #[derive(Clone, Debug)]
-pub struct Layer<T> {
-    /// Norm before attention, `[hidden]`.
-    pub input_norm: T,
+pub struct GroupedQuery<T> {
     /// `[heads·d, hidden]`.
     pub q: Linear<T>,
     /// `[kv_heads·d, hidden]`.
@@ -64,6 +66,43 @@ pub struct Layer<T> {
     pub q_norm: Option<T>,
     /// Norm of keys, `[d]` or `[kv_heads·d]`.
     pub k_norm: Option<T>,
+    /// Scores without a value, `[heads]`.
+    pub sinks: Option<T>,
+}
+
+/// Attention by way of a latent vector of width `rank`; `d` is a query's width, `r` of it rotary, `dv` a value's.
+#[derive(Clone, Debug)]
+pub struct LatentAttention<T> {
+    /// What compresses queries `[q_rank, hidden]`, and the norm of the result `[q_rank]`.
+    pub q_down: Option<(T, T)>,
+    /// Queries `[heads·d, hidden or q_rank]`.
+    pub q: T,
+    /// The latent vector and the rotary part of the keys `[rank + r, hidden]`.
+    pub latent: T,
+    /// Norm of the latent vector `[rank]`.
+    pub norm: T,
+    /// For each head keys, then values, from the latent vector `[heads·(d − r + dv), rank]`.
+    pub up: T,
+    /// `[hidden, heads·dv]`.
+    pub o: T,
+}
+
+/// The attention part of a layer.
+#[derive(Clone, Debug)]
+pub enum AttentionWeights<T> {
+    /// Heads with keys and values of their own.
+    GroupedQuery(GroupedQuery<T>),
+    /// Keys and values from a latent vector.
+    Latent(LatentAttention<T>),
+}
+
+/// One decoder layer.
+#[derive(Clone, Debug)]
+pub struct Layer<T> {
+    /// Norm before attention, `[hidden]`.
+    pub input_norm: T,
+    /// The attention part.
+    pub attention: AttentionWeights<T>,
     /// Norm before the feed-forward part, `[hidden]`.
     pub post_norm: T,
     /// The feed-forward part.
@@ -95,29 +134,56 @@ impl<T> Linear<T> {
     }
 }
 
+impl<T> AttentionWeights<T> {
+    fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> AttentionWeights<U> {
+        match self {
+            AttentionWeights::GroupedQuery(a) => AttentionWeights::GroupedQuery(GroupedQuery {
+                q: a.q.map(f),
+                k: a.k.map(f),
+                v: a.v.map(f),
+                o: a.o.map(f),
+                q_norm: a.q_norm.as_ref().map(&mut *f),
+                k_norm: a.k_norm.as_ref().map(&mut *f),
+                sinks: a.sinks.as_ref().map(f),
+            }),
+            AttentionWeights::Latent(a) => AttentionWeights::Latent(LatentAttention {
+                q_down: a.q_down.as_ref().map(|(down, norm)| (f(down), f(norm))),
+                q: f(&a.q),
+                latent: f(&a.latent),
+                norm: f(&a.norm),
+                up: f(&a.up),
+                o: f(&a.o),
+            }),
+        }
+    }
+}
+
+impl<T> FeedForwardWeights<T> {
+    fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> FeedForwardWeights<U> {
+        match self {
+            FeedForwardWeights::Dense(m) => FeedForwardWeights::Dense(m.map(f)),
+            FeedForwardWeights::Moe(m) => FeedForwardWeights::Moe(Moe {
+                kind: m.kind,
+                router: m.router.map(f),
+                bias: m.bias.as_ref().map(&mut *f),
+                experts: m.experts.map(f),
+                expert_bias: m.expert_bias.as_ref().map(|b| b.map(f)),
+                shared: m.shared.as_ref().map(|s| s.map(f)),
+                shared_gate: m.shared_gate.as_ref().map(f),
+            }),
+        }
+    }
+}
+
 impl<T> Weights<T> {
     /// The same tree over other handles.
     pub fn map<U>(&self, mut f: impl FnMut(&T) -> U) -> Weights<U> {
         let f = &mut f;
         let layers = self.layers.iter().map(|l| Layer {
             input_norm: f(&l.input_norm),
-            q: l.q.map(f),
-            k: l.k.map(f),
-            v: l.v.map(f),
-            o: l.o.map(f),
-            q_norm: l.q_norm.as_ref().map(&mut *f),
-            k_norm: l.k_norm.as_ref().map(&mut *f),
+            attention: l.attention.map(f),
             post_norm: f(&l.post_norm),
-            feed_forward: match &l.feed_forward {
-                FeedForwardWeights::Dense(m) => FeedForwardWeights::Dense(m.map(f)),
-                FeedForwardWeights::Moe(m) => FeedForwardWeights::Moe(Moe {
-                    kind: m.kind,
-                    router: f(&m.router),
-                    bias: m.bias.as_ref().map(&mut *f),
-                    experts: m.experts.map(f),
-                    shared: m.shared.as_ref().map(|s| s.map(f)),
-                }),
-            },
+            feed_forward: l.feed_forward.map(f),
         });
         let layers = layers.collect();
         Weights { embed: f(&self.embed), layers, norm: f(&self.norm), head: f(&self.head) }

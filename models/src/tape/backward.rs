@@ -1,5 +1,6 @@
 //! The gradient of each node, as ops.
 
+use super::ops::as_rows;
 use super::{Gradient, Node, Tape, Var};
 use halite_hal::{BinaryFn, DType, Op, OpKind, ReduceFn, TensorRef, UnaryFn};
 
@@ -14,7 +15,7 @@ impl Tape {
     }
 
     /// Takes the gradient of a node's result; `None` when nothing flowed to it.
-    fn take(&mut self, y: Var) -> Option<(TensorRef, bool)> {
+    pub(super) fn take(&mut self, y: Var) -> Option<(TensorRef, bool)> {
         match std::mem::replace(&mut self.values[y.0].gradient, Gradient::Awaited) {
             Gradient::Flowed { tensor, owned } => Some((tensor, owned)),
             _ => None,
@@ -46,7 +47,7 @@ impl Tape {
                     self.graph.push(Op::reduce(ReduceFn::Sum, dy.transpose(0, 1), db, accumulate));
                 }
             }
-            Node::GroupedLinear { x, w, offsets, y } => {
+            Node::GroupedLinear { x, w, bias, offsets, y } => {
                 let Some((dy, _)) = self.take(y) else { return };
                 let (tx, tw) = (self.tensor(x), self.tensor(w));
                 if let Some((dx, accumulate)) = self.target(x) {
@@ -60,7 +61,16 @@ impl Tape {
                     ));
                 }
                 if let Some((dw, accumulate)) = self.target(w) {
-                    self.graph.push(Op::grouped_matmul_weight(dy, tx, offsets, dw, accumulate));
+                    let offsets = offsets.clone();
+                    self.graph.push(Op::grouped_matmul_weight(dy.clone(), tx, offsets, dw, accumulate));
+                }
+                if let Some((db, accumulate)) = bias.and_then(|b| self.target(b)) {
+                    // Sums of each expert's rows: their product with ones.
+                    let ones = self.temporary(dy.dtype, &[1, 1]);
+                    self.graph.push(Op::fill(1.0, ones.clone()));
+                    let ones = ones.broadcast(&[dy.shape[0], 1]);
+                    let db = db.clone().reshape(&[db.shape[0], db.shape[1], 1]);
+                    self.graph.push(Op::grouped_matmul_weight(dy, ones, offsets, db, accumulate));
                 }
             }
             Node::Embedding { table, ids, y } => {
@@ -80,9 +90,12 @@ impl Tape {
                 self.graph.push(Op::new(kind, vec![dy, cos, sin, positions], vec![dx.clone()]));
                 self.flow(x, dx, true);
             }
-            Node::Attention { kind, q, k, v, seqs, lse, o } => {
+            Node::Attention { kind, q, k, v, seqs, sinks, lse, o } => {
                 let Some((d_o, _)) = self.take(o) else { return };
                 let [tq, tk, tv, to] = [q, k, v, o].map(|t| self.tensor(t));
+                if let Some((sinks, share)) = sinks {
+                    self.sink_backward(sinks, &share, &d_o, &to);
+                }
                 let d = [&tq, &tk, &tv].map(|t| self.graph.temporary(t.dtype, &t.shape));
                 self.graph.push(Op::attention_backward(kind, [d_o, tq, tk, tv, to, lse, seqs], d.clone()));
                 for (t, d) in [q, k, v].into_iter().zip(d) {
@@ -104,6 +117,10 @@ impl Tape {
                     self.flow(t, d, true);
                 }
             }
+            Node::ClampedSwiGlu { gate, up, limit, y } => self.clamped_swiglu_backward(gate, up, limit, y),
+            Node::GateRows { x, gate, share, y } => self.gate_rows_backward(x, gate, &share, y),
+            Node::Slice { x, axis, start, y } => self.slice_backward(x, axis, start, y),
+            Node::Concat { a, b, y } => self.concat_backward(a, b, y),
             Node::Add { a, b, y } => {
                 let Some((dy, _)) = self.take(y) else { return };
                 self.flow(a, dy.clone(), false);
@@ -176,7 +193,7 @@ impl Tape {
             Some(target) => target,
             None => (self.temporary(DType::F32, &tw.shape), false),
         };
-        let [dy, tx, out] = [dy, tx, dx.clone()].map(|t| t.reshape(&rows));
+        let [dy, tx, out] = [dy, tx, dx.clone()].map(|t| as_rows(t, &rows));
         self.graph.push(Op::rms_norm_backward(dy, tx, tw, rstd, out, dw, accumulate));
         self.flow(x, dx, true);
     }

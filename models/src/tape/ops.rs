@@ -49,6 +49,11 @@ pub struct RopeTables {
     pub interleaved: bool,
 }
 
+/// A tensor as rows; one that has this shape may be strided.
+pub(super) fn as_rows(t: TensorRef, rows: &[usize; 2]) -> TensorRef {
+    if *t.shape == *rows { t } else { t.reshape(rows) }
+}
+
 impl Tape {
     /// `x [tokens, in]` times `w [out, in]` transposed, plus `bias [out]` → `[tokens, out]`.
     pub fn linear(&mut self, x: Var, w: Var, bias: Option<Var>) -> Var {
@@ -62,14 +67,17 @@ impl Tape {
         y
     }
 
-    /// Rows of `x [rows, in]` times their expert's `w [experts, out, in]` transposed → `[rows, out]`.
-    pub fn grouped_linear(&mut self, x: Var, w: Var, routing: &Routing) -> Var {
+    /// Rows of `x [rows, in]` times their expert's `w [experts, out, in]` transposed, plus its
+    /// `bias [experts, out]` → `[rows, out]`.
+    pub fn grouped_linear(&mut self, x: Var, w: Var, bias: Option<Var>, routing: &Routing) -> Var {
         let (tx, tw) = (self.tensor(x), self.tensor(w));
         let ty = self.temporary(tx.dtype, &[tx.shape[0], tw.shape[1]]);
         let offsets = routing.offsets.clone();
-        self.graph.push(Op::grouped_matmul(tx, tw.transpose(1, 2), offsets.clone(), None, ty.clone(), false));
-        let y = self.output(ty, &[x, w]);
-        self.note(y, Node::GroupedLinear { x, w, offsets, y });
+        let b = bias.map(|b| self.tensor(b));
+        self.graph.push(Op::grouped_matmul(tx, tw.transpose(1, 2), offsets.clone(), b, ty.clone(), false));
+        let inputs: Vec<Var> = [x, w].into_iter().chain(bias).collect();
+        let y = self.output(ty, &inputs);
+        self.note(y, Node::GroupedLinear { x, w, bias, offsets, y });
         y
     }
 
@@ -89,7 +97,7 @@ impl Tape {
         let rows = [tx.elems() / tw.elems().max(1), tw.elems()];
         let ty = self.temporary(tx.dtype, &tx.shape);
         let rstd = self.temporary(DType::F32, &rows[..1]);
-        self.graph.push(Op::rms_norm(tx.reshape(&rows), tw, ty.clone().reshape(&rows), rstd.clone(), eps));
+        self.graph.push(Op::rms_norm(as_rows(tx, &rows), tw, ty.clone().reshape(&rows), rstd.clone(), eps));
         let y = self.output(ty, &[x, w]);
         self.note(y, Node::RmsNorm { x, w, rstd, y });
         y
@@ -109,16 +117,31 @@ impl Tape {
     }
 
     /// Attention of `q [tokens, heads, d]` over `k [kv, kv_heads, d]` and `v [kv, kv_heads, dv]`, in the
-    /// sequences of `seqs [n, 4]` → `[tokens, heads, dv]`.
-    pub fn attention(&mut self, kind: Attention, q: Var, k: Var, v: Var, seqs: TensorRef) -> Var {
+    /// sequences of `seqs [n, 4]` → `[tokens, heads, dv]`. With `sinks [heads]` each softmax has one more
+    /// column, of that score and no value.
+    pub fn attention(
+        &mut self,
+        kind: Attention,
+        [q, k, v]: [Var; 3],
+        seqs: TensorRef,
+        sinks: Option<Var>,
+    ) -> Var {
         let (tq, tk, tv) = (self.tensor(q), self.tensor(k), self.tensor(v));
         let to = self.temporary(tq.dtype, &[tq.shape[0], tq.shape[1], tv.shape[2]]);
-        let lse = self.temporary(DType::F32, &tq.shape[..2]);
+        let mut lse = self.temporary(DType::F32, &tq.shape[..2]);
         self.graph.push(Op::attention(kind, tq, tk, tv, seqs.clone(), to.clone(), lse.clone()));
-        let o = self.output(to, &[q, k, v]);
+        let sinks = sinks.map(|s| (s, self.tensor(s)));
+        let sinks = sinks.map(|(s, scores)| (s, self.sink(&to, &lse, &scores)));
+        let inputs: Vec<Var> = [q, k, v].into_iter().chain(sinks.as_ref().map(|s| s.0)).collect();
+        let o = self.output(to, &inputs);
         // Its own gradient reads it too.
         self.values[o.0].uses += 1;
-        self.note(o, Node::Attention { kind, q, k, v, seqs, lse, o });
+        if let Some((_, share)) = &sinks
+            && self.needs_gradient(o)
+        {
+            lse = self.sunk_lse(&lse, share);
+        }
+        self.note(o, Node::Attention { kind, q, k, v, seqs, sinks, lse, o });
         o
     }
 

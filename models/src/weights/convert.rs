@@ -17,6 +17,12 @@ impl TensorView<'_> {
         })
     }
 
+    /// Rows `first..first + rows` of `width` elements, as f32.
+    pub(super) fn rows_f32(&self, first: usize, rows: usize, width: usize) -> Result<Vec<f32>, WeightsError> {
+        let row = width * self.dtype.bitsize() / 8;
+        TensorView { bytes: &self.bytes[first * row..(first + rows) * row], ..*self }.to_f32()
+    }
+
     /// The elements as i64, from i64 or i32.
     pub fn to_i64(&self) -> Result<Vec<i64>, WeightsError> {
         match self.dtype {
@@ -33,7 +39,7 @@ impl TensorView<'_> {
         }
     }
 
-    fn wrong_dtype(&self, wanted: &'static str) -> WeightsError {
+    pub(super) fn wrong_dtype(&self, wanted: &'static str) -> WeightsError {
         WeightsError::Dtype { name: self.name.into(), found: self.dtype, wanted }
     }
 }

@@ -121,29 +121,53 @@ impl Weights {
     pub fn parameter(&self, spec: &ParamSpec) -> Result<TensorView<'_>, WeightsError> {
         let view = self.tensor(&spec.name)?;
         if view.shape != spec.shape {
-            return Err(WeightsError::Shape {
-                path: self.path.clone(),
-                name: spec.name.clone(),
-                found: view.shape.to_vec(),
-                wanted: spec.shape.clone(),
-            });
+            return Err(self.wrong_shape(&view, spec.shape.clone()));
         }
         Ok(view)
+    }
+
+    /// The elements of a parameter as f32, wherever the files have them.
+    pub fn parameter_f32(&self, spec: &ParamSpec) -> Result<Vec<f32>, WeightsError> {
+        if !self.has(&spec.name)
+            && let Some(values) = self.unstacked(spec)?
+        {
+            return Ok(values);
+        }
+        self.parameter(spec)?.to_f32()
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    pub(super) fn wrong_shape(&self, found: &TensorView<'_>, wanted: Vec<usize>) -> WeightsError {
+        WeightsError::Shape {
+            path: self.path.clone(),
+            name: found.name.into(),
+            found: found.shape.to_vec(),
+            wanted,
+        }
     }
 
     /// Checks that every parameter is there with its shape and a floating-point dtype. Returns the
     /// names of tensors that belong to none, except those that are known to be derived (rotary
     /// tables, the copy of a tied head).
     pub fn check(&self, parameters: &[ParamSpec]) -> Result<Vec<String>, WeightsError> {
-        let wanted: HashSet<&str> = parameters.iter().map(|p| p.name.as_str()).collect();
+        let mut wanted: HashSet<String> = HashSet::new();
+        let mut missing: Vec<String> = Vec::new();
+        for spec in parameters {
+            let stacks = if self.has(&spec.name) { Vec::new() } else { self.stacks(spec) };
+            if stacks.is_empty() && !self.has(&spec.name) {
+                missing.push(spec.name.clone());
+            }
+            wanted.extend(if stacks.is_empty() { vec![spec.name.clone()] } else { stacks });
+        }
         let unexpected: Vec<String> =
-            self.names().filter(|n| !wanted.contains(n) && !derived(n)).map(String::from).collect();
-        let absent = parameters.iter().filter(|p| !self.tensors.contains_key(&p.name));
-        let missing: Vec<String> = absent.map(|p| p.name.clone()).collect();
+            self.names().filter(|n| !wanted.contains(*n) && !derived(n)).map(String::from).collect();
         if !missing.is_empty() {
             return Err(WeightsError::Missing { path: self.path.clone(), missing, unexpected });
         }
-        for spec in parameters {
+        for spec in parameters.iter().filter(|spec| self.has(&spec.name)) {
             self.parameter(spec)?.check_float()?;
         }
         Ok(unexpected)

@@ -5,7 +5,8 @@ use halite_hal::philox::Normals;
 use halite_hal::reference::ReferenceDevice;
 use halite_hal::{Device, Source, TensorRef};
 use halite_models::config::{
-    AttentionBias, GroupScore, Init, ModelConfig, ModelType, MoeConfig, QkNorm, RouterScores,
+    AttentionBias, AttentionKind, GroupScore, Init, Latent, ModelConfig, ModelType, MoeConfig, QkNorm,
+    RopeScaling, RouterScores,
 };
 use halite_models::data::{Batch, IGNORED};
 use halite_models::model::Model;
@@ -54,6 +55,9 @@ pub fn zoo() -> Vec<(&'static str, ModelConfig)> {
         routed_scaling_factor: 2.5,
         n_shared_experts: 2,
         shared_intermediate_size: 10,
+        shared_gate: false,
+        bias: false,
+        swiglu_limit: None,
         router_aux_loss_coef: 0.25,
     };
 
@@ -80,7 +84,45 @@ pub fn zoo() -> Vec<(&'static str, ModelConfig)> {
     (m.num_experts, m.num_experts_per_tok, m.norm_topk_prob) = (10, 1, false);
     (m.selection_bias, m.router_aux_loss_coef) = (true, 0.5);
 
+    // Latent attention with and without compressed queries, values of another width than keys.
+    let mut latent = tiny(17);
+    (latent.num_attention_heads, latent.num_key_value_heads, latent.head_dim) = (3, 3, 6);
+    (latent.rope.rotary_dim, latent.rope.interleaved) = (4, true);
+    let ranks = Latent { q_lora_rank: Some(5), kv_lora_rank: 7, v_head_dim: 3, norm_eps: 1e-6 };
+    latent.attention = AttentionKind::Latent(ranks);
+    latent.rope.scaling = Some(RopeScaling::Yarn {
+        factor: 4.0,
+        original_max_position_embeddings: 16,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        mscale: Some(0.7),
+        mscale_all_dim: Some(0.9),
+        attention_factor: None,
+        truncate: true,
+    });
+    let mut lite = latent.clone();
+    lite.attention = AttentionKind::Latent(Latent { q_lora_rank: None, v_head_dim: 8, ..ranks });
+    (lite.num_attention_heads, lite.num_key_value_heads) = (2, 2);
+
+    // Sinks, a window in every second layer, biases everywhere, a clamp that bites.
+    let mut sinks = tiny(13);
+    (sinks.num_hidden_layers, sinks.attention_sinks, sinks.attention_bias) = (3, true, AttentionBias::Qkvo);
+    (sinks.sliding_window, sinks.full_attention_layers) = (Some(3), vec![1]);
+    let m = moe(&mut sinks);
+    (m.bias, m.swiglu_limit) = (true, Some(0.75));
+
+    // A shared expert behind a gate.
+    let mut gated = tiny(11);
+    gated.attention_bias = AttentionBias::Qkv;
+    let m = moe(&mut gated);
+    (m.n_shared_experts, m.shared_intermediate_size, m.shared_gate) = (1, 9, true);
+    m.norm_topk_prob = false;
+
     let all = [
+        ("latent", latent),
+        ("lite", lite),
+        ("sinks", sinks),
+        ("gated", gated),
         ("mixtral", mixtral),
         ("glm", glm),
         ("llama", llama),

@@ -35,12 +35,12 @@ fn queries_keys_and_values_of_one_input() {
         let w = t.linear(v[0], v[3], None);
         let [q, k, w] = [(q, 2), (k, 1), (w, 1)].map(|(x, heads)| t.reshape(x, &[4, heads, 2]));
         let seqs = lab.int(&[2, 4], &[0, 3, 0, 3, 3, 1, 3, 1]);
-        let o = t.attention(Attention::causal(0.7), q, k, w, seqs);
+        let o = t.attention(Attention::causal(0.7), [q, k, w], seqs, None);
         t.reshape(o, &[4, 4])
     });
     check(&[&[3, 2, 2]], &|lab, t, v| {
         let seqs = lab.int(&[1, 4], &[0, 3, 0, 3]);
-        t.attention(Attention::causal(0.7), v[0], v[0], v[0], seqs)
+        t.attention(Attention::causal(0.7), [v[0]; 3], seqs, None)
     });
 }
 
@@ -87,7 +87,7 @@ fn gates_that_are_views_of_one_value() {
 fn attention_straight_into_a_gate_or_a_loss() {
     let attend = |lab: &super::Lab, t: &mut super::Tape, x: Var| {
         let seqs = lab.int(&[1, 4], &[0, 3, 0, 3]);
-        t.attention(Attention::causal(0.7), x, x, x, seqs)
+        t.attention(Attention::causal(0.7), [x; 3], seqs, None)
     };
     check(&[&[3, 2, 2], &[3, 2, 2]], &|lab, t, v| {
         let gate = attend(lab, t, v[0]);
@@ -176,10 +176,10 @@ fn a_layer_of_experts_with_everything() {
                 let logits = t.linear(v[0], v[1], None);
                 let routing = t.route(kind, logits, kind.bias.then_some(bias));
                 let rows = t.permute(v[0], &routing);
-                let gate = t.grouped_linear(rows, v[2], &routing);
-                let up = t.grouped_linear(rows, v[3], &routing);
+                let gate = t.grouped_linear(rows, v[2], None, &routing);
+                let up = t.grouped_linear(rows, v[3], None, &routing);
                 let y = t.swiglu(gate, up);
-                let y = t.grouped_linear(y, v[4], &routing);
+                let y = t.grouped_linear(y, v[4], None, &routing);
                 let y = t.combine(y, &routing);
                 let gate = t.linear(v[0], v[5], None);
                 let up = t.linear(v[0], v[6], None);

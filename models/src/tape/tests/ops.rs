@@ -42,7 +42,7 @@ fn rope_whole_and_partial_in_both_orders() {
 fn attention(heads: [usize; 2], kind: Attention, tokens: usize, kv: usize, seqs: &[[i32; 4]]) {
     check(&[&[tokens, heads[0], 2], &[kv, heads[1], 2], &[kv, heads[1], 3]], &|lab, t, v| {
         let seqs = lab.int(&[seqs.len(), 4], &seqs.concat());
-        t.attention(kind, v[0], v[1], v[2], seqs)
+        t.attention(kind, [v[0], v[1], v[2]], seqs, None)
     });
 }
 
@@ -65,6 +65,89 @@ fn attention_over_ragged_sequences() {
     attention([2, 2], causal.full(), 3, 4, &[[0, 3, 0, 4]]);
     attention([2, 2], causal.window(Some(2)), 5, 5, &[[0, 5, 0, 5]]);
     attention([2, 1], causal.window(Some(1)), 4, 4, &[[0, 3, 0, 3], [3, 1, 3, 1]]);
+}
+
+#[test]
+fn attention_with_sinks() {
+    for (kind, seqs) in [
+        (Attention::causal(0.7), &[[0, 4, 0, 4]][..]),
+        (Attention::causal(0.7).window(Some(2)), &[[0, 3, 0, 3], [3, 1, 3, 1]]),
+        // The last token is in no sequence.
+        (Attention::causal(0.7), &[[0, 3, 0, 3]]),
+    ] {
+        check(&[&[4, 2, 2], &[4, 1, 2], &[4, 1, 3], &[2]], &|lab, t, v| {
+            let seqs = lab.int(&[seqs.len(), 4], &seqs.concat());
+            t.attention(kind, [v[0], v[1], v[2]], seqs, Some(v[3]))
+        });
+    }
+}
+
+#[test]
+fn a_sink_is_a_key_that_has_no_value() {
+    let lab = Lab { device: ReferenceDevice::new() };
+    let [q, k, v] = [3, 3, 4].map(|d| Normals::new(7, d as u32).take(d * 4).collect::<Vec<f64>>());
+    let sink = 0.4;
+    let run = |tape: &mut Tape, y: Var| {
+        let y = tape.tensor(y);
+        let out = lab.tensor(DType::F32, &y.shape);
+        tape.graph.push(Op::copy(y, out.clone()));
+        lab.run(&lab.device.record(&tape.graph).unwrap());
+        lab.read(&out)
+    };
+    let constant = |tape: &mut Tape, shape: &[usize], x: &[f64]| {
+        let t = lab.float(shape, x);
+        tape.constant(t)
+    };
+    let mut tape = Tape::new();
+    let three = [
+        constant(&mut tape, &[4, 1, 3], &q),
+        constant(&mut tape, &[4, 1, 3], &k),
+        constant(&mut tape, &[4, 1, 4], &v),
+    ];
+    let sinks = constant(&mut tape, &[1], &[sink]);
+    let seqs = lab.int(&[1, 4], &[0, 4, 0, 4]);
+    let y = tape.attention(Attention::causal(0.7), three, seqs, Some(sinks));
+    for (t, row) in run(&mut tape, y).chunks(4).enumerate() {
+        let score = |j: usize| f64::from(0.7f32) * (0..3).map(|c| q[3 * t + c] * k[3 * j + c]).sum::<f64>();
+        let weights: Vec<f64> = (0..=t).map(|j| score(j).exp()).collect();
+        let total = weights.iter().sum::<f64>() + sink.exp();
+        for (c, y) in row.iter().enumerate() {
+            let want = weights.iter().enumerate().map(|(j, w)| w * v[4 * j + c]).sum::<f64>() / total;
+            assert!((y - want).abs() < 1e-12, "token {t}: {y} {want}");
+        }
+    }
+}
+
+#[test]
+fn parts_and_parts_together() {
+    check(&[&[3, 6]], &|_, t, v| t.slice(v[0], 1, 2, 3));
+    check(&[&[3, 2, 4]], &|_, t, v| {
+        let (a, b) = (t.slice(v[0], 2, 0, 3), t.slice(v[0], 2, 1, 3));
+        t.swiglu(a, b)
+    });
+    check(&[&[3, 6], &[4]], &|_, t, v| {
+        let part = t.slice(v[0], 1, 1, 4);
+        t.rms_norm(part, v[1], 1e-3)
+    });
+    check(&[&[3, 2, 4], &[3, 2, 2]], &|_, t, v| t.concat(v[0], v[1]));
+    check(&[&[3, 2, 4], &[3, 1, 2]], &|_, t, v| t.concat(v[0], v[1]));
+    check(&[&[3, 2, 4]], &|_, t, v| {
+        let (a, b) = (t.slice(v[0], 2, 1, 3), t.slice(v[0], 1, 0, 1));
+        t.concat(a, b)
+    });
+}
+
+#[test]
+fn gates() {
+    for limit in [0.5, 7.0] {
+        check(&[&[3, 4], &[3, 4]], &|_, t, v| t.clamped_swiglu(v[0], v[1], limit));
+        check(&[&[3, 4]], &|_, t, v| t.clamped_swiglu(v[0], v[0], limit));
+    }
+    check(&[&[3, 4], &[3, 1]], &|_, t, v| t.gate_rows(v[0], v[1]));
+    check(&[&[3, 4], &[1, 4]], &|_, t, v| {
+        let gate = t.linear(v[0], v[1], None);
+        t.gate_rows(v[0], gate)
+    });
 }
 
 #[test]
@@ -214,7 +297,17 @@ fn permute_grouped_linear_and_combine() {
         &|lab, t, v| {
             let routing = given(lab, t, 4, CHOSEN, v[1]);
             let rows = t.permute(v[0], &routing);
-            t.grouped_linear(rows, v[1], &routing)
+            t.grouped_linear(rows, v[1], None, &routing)
+        },
+        &|_| 0.0,
+    );
+    check_with(
+        leaves(3, &[&[4, 3], &[4, 2, 3], &[4, 2]]),
+        &|lab, t, v| {
+            let routing = given(lab, t, 4, CHOSEN, v[2]);
+            let rows = t.permute(v[0], &routing);
+            let y = t.grouped_linear(rows, v[1], Some(v[2]), &routing);
+            t.combine(y, &routing)
         },
         &|_| 0.0,
     );
@@ -239,7 +332,7 @@ proptest! {
             let logits = t.linear(v[0], v[1], None);
             let routing = t.route(Router::new(ScoreFn::Softmax, k), logits, None);
             let rows = t.permute(v[0], &routing);
-            let y = t.grouped_linear(rows, v[2], &routing);
+            let y = t.grouped_linear(rows, v[2], None, &routing);
             t.combine(y, &routing)
         });
     }

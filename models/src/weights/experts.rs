@@ -1,0 +1,133 @@
+//! Experts that a checkpoint stores stacked, as gpt-oss does: where one expert's matrix or bias lies.
+//!
+//! `gate_up_proj [experts, hidden, 2·width]` has gate and up in turns, input by output; `down_proj [experts, width,
+//! hidden]` too. Their quantised form is output by input: `…_blocks [experts, out, in/32, 16]` of two e2m1 numbers
+//! a byte, the first in the low bits, and `…_scales [experts, out, in/32]`, exponents with a bias of 127 (OCP
+//! Microscaling Formats 1.0, section 6.3).
+
+use half::bf16;
+use safetensors::Dtype;
+
+use super::{TensorView, Weights, WeightsError};
+use crate::config::{LayerParam, ParamId, ParamSpec, Projection};
+
+/// The e2m1 numbers.
+const E2M1: [f32; 16] =
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
+/// Elements that share a scale.
+const BLOCK: usize = 32;
+
+/// A part of a stack.
+struct Part {
+    /// The stack's tensor, without the suffix of its quantised form.
+    name: String,
+    expert: usize,
+    bias: bool,
+    /// Output `o` of the expert is output `first + step · o` of the stack.
+    first: usize,
+    step: usize,
+}
+
+impl Part {
+    fn of(spec: &ParamSpec) -> Option<Part> {
+        let ParamId::Layer { layer, param } = spec.id else { return None };
+        let (expert, projection, bias) = match param {
+            LayerParam::Expert { expert, projection } => (expert, projection, false),
+            LayerParam::ExpertBias { expert, projection } => (expert, projection, true),
+            _ => return None,
+        };
+        let (matrix, first, step) = match projection {
+            Projection::Gate => ("gate_up_proj", 0, 2),
+            Projection::Up => ("gate_up_proj", 1, 2),
+            Projection::Down => ("down_proj", 0, 1),
+        };
+        let suffix = if bias { "_bias" } else { "" };
+        Some(Part {
+            name: format!("model.layers.{layer}.mlp.experts.{matrix}{suffix}"),
+            expert,
+            bias,
+            first,
+            step,
+        })
+    }
+
+    fn blocks(&self) -> [String; 2] {
+        ["blocks", "scales"].map(|what| format!("{}_{what}", self.name))
+    }
+}
+
+impl Weights {
+    /// The tensors that hold a parameter which has none of its own, if they are there.
+    pub(super) fn stacks(&self, spec: &ParamSpec) -> Vec<String> {
+        let Some(part) = Part::of(spec) else { return Vec::new() };
+        let names = if part.bias || self.has(&part.name) { vec![part.name] } else { part.blocks().into() };
+        if names.iter().all(|name| self.has(name)) { names } else { Vec::new() }
+    }
+
+    /// The elements of a part of a stack, in the order of the parameter's own shape.
+    pub(super) fn unstacked(&self, spec: &ParamSpec) -> Result<Option<Vec<f32>>, WeightsError> {
+        let Some(part) = Part::of(spec).filter(|_| !self.stacks(spec).is_empty()) else { return Ok(None) };
+        // `[out, in]`, or `[out]` of a bias.
+        let (out, input) = (spec.shape[0], spec.shape.get(1).copied().unwrap_or(1));
+        if !part.bias && !self.has(&part.name) {
+            return self.dequantized(&part, out, input).map(Some);
+        }
+        let stack = self.tensor(&part.name)?;
+        let wide = part.step * out;
+        let fits = match *stack.shape {
+            [experts, n] => part.bias && n == wide && part.expert < experts,
+            [experts, k, n] => !part.bias && k == input && n == wide && part.expert < experts,
+            _ => false,
+        };
+        if !fits {
+            let mut wanted = vec![part.expert + 1, input, wide];
+            if part.bias {
+                wanted.remove(1);
+            }
+            return Err(self.wrong_shape(&stack, wanted));
+        }
+        let rows = stack.rows_f32(part.expert * input, input, wide)?;
+        let element = |o: usize, i: usize| rows[i * wide + part.first + part.step * o];
+        Ok(Some((0..out).flat_map(|o| (0..input).map(move |i| (o, i))).map(|(o, i)| element(o, i)).collect()))
+    }
+
+    fn dequantized(&self, part: &Part, out: usize, input: usize) -> Result<Vec<f32>, WeightsError> {
+        let [blocks, scales] = part.blocks();
+        let (blocks, scales) = (self.tensor(&blocks)?, self.tensor(&scales)?);
+        let wide = part.step * out;
+        let groups = input.div_ceil(BLOCK);
+        let fits = |view: &TensorView<'_>, inner: &[usize]| {
+            view.shape.split_first().is_some_and(|(experts, rest)| part.expert < *experts && rest == inner)
+        };
+        for (view, inner) in [(&blocks, &[wide, groups, BLOCK / 2][..]), (&scales, &[wide, groups])] {
+            if view.dtype != Dtype::U8 {
+                return Err(view.wrong_dtype("U8"));
+            }
+            if !fits(view, inner) || !input.is_multiple_of(BLOCK) {
+                return Err(self.wrong_shape(view, [&[part.expert + 1], inner].concat()));
+            }
+        }
+        let mut values = Vec::with_capacity(out * input);
+        for o in 0..out {
+            let row = (part.expert * wide + part.first + part.step * o) * groups;
+            for group in row..row + groups {
+                let scale = exponent(scales.bytes[group]);
+                for &pair in &blocks.bytes[group * (BLOCK / 2)..][..BLOCK / 2] {
+                    values.extend([pair & 15, pair >> 4].map(|code| E2M1[usize::from(code)] * scale));
+                }
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// `2^(bits − 127)`; 255 is no number.
+fn exponent(bits: u8) -> f32 {
+    match bits {
+        255 => f32::NAN,
+        // Below f32's normal numbers.
+        0 => f32::from_bits(0x0040_0000),
+        _ => bf16::from_bits(u16::from(bits) << 7).to_f32(),
+    }
+}
