@@ -32,11 +32,43 @@ pub enum DType {
     /// 32 elements in 18 bytes: an f16 scale, then 16 bytes of nibbles, low ones first (GGML's `Q4_0`).
     #[serde(rename = "q4_0")]
     Q4_0,
+    /// 32 elements in 20 bytes: an f16 scale and an f16 minimum, then 16 bytes of nibbles, low ones first
+    /// (GGML's `Q4_1`).
+    #[serde(rename = "q4_1")]
+    Q4_1,
+    /// 32 elements in 22 bytes: an f16 scale, a word of fifth bits, then 16 bytes of nibbles, low ones first
+    /// (GGML's `Q5_0`).
+    #[serde(rename = "q5_0")]
+    Q5_0,
+    /// 32 elements in 24 bytes: an f16 scale and an f16 minimum, a word of fifth bits, then 16 bytes of nibbles,
+    /// low ones first (GGML's `Q5_1`).
+    #[serde(rename = "q5_1")]
+    Q5_1,
+    /// 256 elements in 144 bytes: an f16 scale and an f16 scale of minima, 12 bytes with a scale and a minimum of
+    /// 6 bits for each 32 elements, then 128 bytes of nibbles (GGML's `Q4_K`).
+    #[serde(rename = "q4_k")]
+    Q4K,
+    /// 256 elements in 176 bytes: as [`Q4K`](DType::Q4K), with 32 bytes of fifth bits before the nibbles (GGML's
+    /// `Q5_K`).
+    #[serde(rename = "q5_k")]
+    Q5K,
+    /// 256 elements in 210 bytes: 128 bytes of nibbles, 64 bytes of pairs of upper bits, a signed byte of scale
+    /// for each 16 elements, then an f16 scale (GGML's `Q6_K`).
+    #[serde(rename = "q6_k")]
+    Q6K,
+    /// 32 elements in 17 bytes: the exponent of a power of two (E8M0), then 16 bytes of E2M1 floats, low nibbles
+    /// first (OCP Microscaling's MXFP4 in GGML's order).
+    #[serde(rename = "mxfp4")]
+    Mxfp4,
+    /// 32 elements in 36 bytes: an f32 scale, then 32 E4M3 floats (the variant without infinities, largest 448).
+    /// For checkpoints of 8-bit floats with a scale a tile: each block repeats its tile's.
+    #[serde(rename = "f8_e4m3")]
+    F8E4M3,
 }
 
 impl DType {
     /// Every type, in a fixed order.
-    pub const ALL: [DType; 9] = [
+    pub const ALL: [DType; 17] = [
         DType::F32,
         DType::F16,
         DType::BF16,
@@ -46,6 +78,28 @@ impl DType {
         DType::I8,
         DType::Q8_0,
         DType::Q4_0,
+        DType::Q4_1,
+        DType::Q5_0,
+        DType::Q5_1,
+        DType::Q4K,
+        DType::Q5K,
+        DType::Q6K,
+        DType::Mxfp4,
+        DType::F8E4M3,
+    ];
+
+    /// The block types: those of [`ALL`](DType::ALL) with [`is_block`](DType::is_block).
+    pub const BLOCKS: [DType; 10] = [
+        DType::Q8_0,
+        DType::Q4_0,
+        DType::Q4_1,
+        DType::Q5_0,
+        DType::Q5_1,
+        DType::Q4K,
+        DType::Q5K,
+        DType::Q6K,
+        DType::Mxfp4,
+        DType::F8E4M3,
     ];
 
     /// The floating-point types that ops compute on.
@@ -54,7 +108,9 @@ impl DType {
     /// Elements in one block; 1 for plain types.
     pub const fn block_elems(self) -> usize {
         match self {
-            DType::Q8_0 | DType::Q4_0 => 32,
+            DType::Q4K | DType::Q5K | DType::Q6K => 256,
+            DType::Q8_0 | DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 => 32,
+            DType::Mxfp4 | DType::F8E4M3 => 32,
             _ => 1,
         }
     }
@@ -67,6 +123,14 @@ impl DType {
             DType::U8 | DType::I8 => 1,
             DType::Q8_0 => 34,
             DType::Q4_0 => 18,
+            DType::Q4_1 => 20,
+            DType::Q5_0 => 22,
+            DType::Q5_1 => 24,
+            DType::Q4K => 144,
+            DType::Q5K => 176,
+            DType::Q6K => 210,
+            DType::Mxfp4 => 17,
+            DType::F8E4M3 => 36,
         }
     }
 
@@ -112,6 +176,14 @@ impl DType {
             DType::I8 => "i8",
             DType::Q8_0 => "q8_0",
             DType::Q4_0 => "q4_0",
+            DType::Q4_1 => "q4_1",
+            DType::Q5_0 => "q5_0",
+            DType::Q5_1 => "q5_1",
+            DType::Q4K => "q4_k",
+            DType::Q5K => "q5_k",
+            DType::Q6K => "q6_k",
+            DType::Mxfp4 => "mxfp4",
+            DType::F8E4M3 => "f8_e4m3",
         }
     }
 }
@@ -133,5 +205,16 @@ mod tests {
         assert_eq!(DType::Q4_0.bytes(&[2, 33]), None);
         assert_eq!(DType::F32.bytes(&[usize::MAX, 8]), None);
         assert_eq!(DType::F32.bytes(&[]), Some(4));
+        assert_eq!(DType::Q6K.bytes(&[2, 512]), Some(2 * 2 * 210));
+        assert_eq!(DType::Q4K.bytes(&[2, 32]), None);
+    }
+
+    #[test]
+    fn names_are_those_of_files_and_blocks_are_all_listed() {
+        for dtype in DType::ALL {
+            assert_eq!(serde_json::to_value(dtype).unwrap(), dtype.name());
+        }
+        let blocks: Vec<DType> = DType::ALL.into_iter().filter(|d| d.is_block()).collect();
+        assert_eq!(blocks, DType::BLOCKS);
     }
 }

@@ -11,6 +11,7 @@
 //! a device of its own; `conformance` (a feature) checks any device
 //! against it.
 
+pub mod blocks;
 mod buffer;
 pub mod compose;
 #[cfg(feature = "conformance")]

@@ -1,6 +1,6 @@
 //! Dense arrays of the reference, rounding to a dtype, and the bytes of each dtype.
 
-use crate::{DType, Shape, TensorRef};
+use crate::{DType, Shape, TensorRef, blocks};
 use half::{bf16, f16};
 
 /// A dense row-major array of any dtype, held in f64 (which holds every value of every type exactly).
@@ -67,8 +67,7 @@ impl Array {
     /// When the bytes are not as many as the shape needs.
     pub fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Self {
         assert_eq!(dtype.bytes(shape), Some(bytes.len() as u64), "bytes of {dtype} {shape:?}");
-        let n = shape.iter().product();
-        Array::new(dtype, shape, (0..n).map(|i| decode(dtype, bytes, i)).collect())
+        Self::read(&TensorRef::slot(0, dtype, shape), bytes)
     }
 
     /// Reads a view of memory that starts with `bytes`, whatever its source.
@@ -77,8 +76,18 @@ impl Array {
     /// When the view reaches beyond the bytes.
     pub fn read(view: &TensorRef, bytes: &[u8]) -> Self {
         let mut values = Vec::with_capacity(view.elems());
-        let mut take = |at| values.push(decode(view.dtype, bytes, at));
-        for_each_offset(&view.shape, &view.strides, view.offset, &mut take);
+        if view.dtype.is_block() {
+            let (start, end) = view.byte_range().expect("a view of memory");
+            let blocks = &bytes[start as usize..end as usize];
+            let mut decoded = vec![0.0; blocks.len() / view.dtype.block_bytes() * view.dtype.block_elems()];
+            blocks::decode(view.dtype, blocks, &mut decoded).expect("whole blocks");
+            // The first element of the view is the first of its block.
+            let mut take = |at: usize| values.push(f64::from(decoded[at]));
+            for_each_offset(&view.shape, &view.strides, 0, &mut take);
+        } else {
+            let mut take = |at| values.push(decode(view.dtype, bytes, at));
+            for_each_offset(&view.shape, &view.strides, view.offset, &mut take);
+        }
         Array::new(view.dtype, &view.shape, values)
     }
 
@@ -118,7 +127,7 @@ pub fn round(dtype: DType, x: f64) -> f64 {
         DType::U32 => f64::from(x as u32),
         DType::U8 => f64::from(x as u8),
         DType::I8 => f64::from(x as i8),
-        DType::Q8_0 | DType::Q4_0 => x,
+        _ => x,
     }
 }
 
@@ -137,7 +146,7 @@ fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("N bytes")
 }
 
-/// Element `i` of memory that starts with `bytes`.
+/// Element `i`, of a plain type, of memory that starts with `bytes`.
 pub(crate) fn decode(dtype: DType, bytes: &[u8], i: usize) -> f64 {
     match dtype {
         DType::F32 => f64::from(f32::from_le_bytes(bytes_at(bytes, 4 * i))),
@@ -147,16 +156,7 @@ pub(crate) fn decode(dtype: DType, bytes: &[u8], i: usize) -> f64 {
         DType::U32 => f64::from(u32::from_le_bytes(bytes_at(bytes, 4 * i))),
         DType::U8 => f64::from(bytes[i]),
         DType::I8 => f64::from(bytes[i] as i8),
-        DType::Q8_0 => {
-            let block = &bytes[i / 32 * 34..][..34];
-            f16::from_le_bytes(bytes_at(block, 0)).to_f64() * f64::from(block[2 + i % 32] as i8)
-        }
-        DType::Q4_0 => {
-            let block = &bytes[i / 32 * 18..][..18];
-            let byte = block[2 + i % 16];
-            let nibble = if i % 32 < 16 { byte & 15 } else { byte >> 4 };
-            f16::from_le_bytes(bytes_at(block, 0)).to_f64() * (f64::from(nibble) - 8.0)
-        }
+        block => unreachable!("{block} is decoded by the block"),
     }
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn encode(dtype: DType, bytes: &mut [u8], i: usize, x: f64) {
         DType::U32 => put(&(x as u32).to_le_bytes()),
         DType::U8 => put(&[x as u8]),
         DType::I8 => put(&[x as i8 as u8]),
-        DType::Q8_0 | DType::Q4_0 => panic!("{dtype} is only read"),
+        _ => panic!("{dtype} is only read"),
     }
 }
 

@@ -69,6 +69,9 @@ impl Data {
     }
 
     fn read_view(&self, t: &TensorRef) -> Vec<f64> {
+        if t.dtype.is_block() {
+            return Array::read(t, &self.raw).data;
+        }
         let mut out = Vec::with_capacity(t.elems());
         for_each_offset(&t.shape, &t.strides, t.offset, &mut |at| {
             out.push(match t.dtype {
