@@ -3,7 +3,7 @@
 //! A kernel works on rows of f32. Where a row lies so in memory it is used in place; otherwise it is
 //! converted into scratch memory, and back.
 
-use crate::simd::convert;
+use crate::simd::{blocks, convert};
 use half::{bf16, f16};
 use halite_hal::{DType, MAX_RANK, Shape, Strides, TensorRef};
 
@@ -176,12 +176,12 @@ impl Row {
                 DType::U32 => f64::from(self.plain::<u32>(i).read()),
                 DType::U8 => f64::from(self.plain::<u8>(i).read()),
                 DType::I8 => f64::from(self.plain::<i8>(i).read()),
-                DType::Q8_0 | DType::Q4_0 => {
+                dtype => {
                     let element = self.first + i * self.stride;
-                    let block = self.ptr.wrapping_add(element / 32 * self.dtype.block_bytes());
-                    f64::from(convert::block_element(self.dtype, block, element % 32))
+                    let elems = dtype.block_elems();
+                    let block = self.ptr.wrapping_add(element / elems * dtype.block_bytes());
+                    f64::from(blocks::block_element(dtype, block, element % elems))
                 }
-                other => unreachable!("{other} has no conversion"),
             }
         }
     }
@@ -237,8 +237,8 @@ impl Row {
                 (DType::BF16, 1) => {
                     convert::bf16_to_f32(std::slice::from_raw_parts(self.ptr.cast(), self.len), out);
                 }
-                (DType::Q8_0 | DType::Q4_0, 1) => {
-                    convert::blocks_to_f32(self.dtype, self.ptr, self.first, out)
+                (dtype, 1) if dtype.is_block() => {
+                    blocks::blocks_to_f32(dtype, self.ptr, self.first, out);
                 }
                 (DType::F32, _) => {
                     for (i, o) in out.iter_mut().enumerate() {

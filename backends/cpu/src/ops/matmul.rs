@@ -118,7 +118,7 @@ unsafe fn densify(x: &View) -> Vec<f32> {
 /// Up to so many rows, a product with a block-quantised matrix decodes it on the fly.
 const FEW_ROWS: usize = 8;
 
-/// Larger ones decode at most so many elements at a time (64 MiB), or 32 columns.
+/// Larger ones decode at most so many elements at a time (64 MiB), or a block of columns.
 const DECODED: usize = 16 << 20;
 
 unsafe fn multiply(problems: &[Problem]) {
@@ -140,7 +140,8 @@ unsafe fn multiply(problems: &[Problem]) {
             continue;
         }
         let (n, k) = (p.b.shape[1], p.b.shape[0]);
-        let wide = (DECODED / k.max(1)).max(32) / 32 * 32;
+        let block = p.b.dtype.block_elems();
+        let wide = (DECODED / k.max(1)).max(block) / block * block;
         for range in (0..n).step_by(wide).map(|start| start..n.min(start + wide)) {
             if range.len() * k > room && !plain.is_empty() {
                 // SAFETY: by the caller; what was decoded is alive.
@@ -150,15 +151,19 @@ unsafe fn multiply(problems: &[Problem]) {
                 room = DECODED;
             }
             let columns = rows(&transpose(p.b), &range);
+            // Rows of whole blocks.
+            let by_k = p.b.strides[0] == 1;
+            let part = if by_k { columns } else { transpose(columns) };
             // SAFETY: by the caller.
-            decoded.push(unsafe { densify(&columns) });
+            decoded.push(unsafe { densify(&part) });
             room = room.saturating_sub(range.len() * k);
-            let b = transpose(View {
+            let b = View {
                 ptr: decoded[decoded.len() - 1].as_ptr().cast_mut().cast(),
                 dtype: DType::F32,
-                shape: columns.shape,
-                strides: columns.shape.contiguous_strides(),
-            });
+                shape: part.shape,
+                strides: part.shape.contiguous_strides(),
+            };
+            let b = if by_k { transpose(b) } else { b };
             let bias = p.bias.map(|bias| rows(&bias, &range));
             let c = transpose(rows(&transpose(p.c), &range));
             plain.push(Problem { b, bias, c, ..*p }.describe());

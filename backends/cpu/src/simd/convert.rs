@@ -3,7 +3,6 @@
 
 use super::{Level, level, simd};
 use half::{bf16, f16};
-use halite_hal::DType;
 
 simd! {
     /// Widens; exact.
@@ -86,78 +85,6 @@ mod f16c {
     }
 }
 
-/// Element `i` of the block at `block`.
-///
-/// # Safety
-/// The block is there, and `i` is less than 32.
-pub(crate) unsafe fn block_element(dtype: DType, block: *const u8, i: usize) -> f32 {
-    // SAFETY: a Q8_0 block has 2 + 32 bytes, a Q4_0 block 2 + 16.
-    unsafe {
-        let scale = block_scale(block);
-        match dtype {
-            DType::Q8_0 => scale * f32::from(block.add(2 + i).cast::<i8>().read()),
-            _ => {
-                let byte = block.add(2 + i % 16).read();
-                scale * (f32::from(if i < 16 { byte & 15 } else { byte >> 4 }) - 8.0)
-            }
-        }
-    }
-}
-
-/// # Safety
-/// Two bytes are there.
-unsafe fn block_scale(block: *const u8) -> f32 {
-    // SAFETY: by the caller.
-    unsafe { block.cast::<f16>().read_unaligned() }.to_f32()
-}
-
-/// Writes `y.len()` elements to `y`, from element `first` of the block at `block` on, through the blocks
-/// that follow it.
-///
-/// # Safety
-/// The blocks are there.
-pub(crate) unsafe fn blocks_to_f32(dtype: DType, block: *const u8, first: usize, y: &mut [f32]) {
-    if first == 0 && y.len().is_multiple_of(32) {
-        let y = y.as_chunks_mut::<32>().0;
-        // SAFETY: by the caller; blocks are bytes without alignment.
-        unsafe {
-            match dtype {
-                DType::Q8_0 => decode_q8(std::slice::from_raw_parts(block.cast(), y.len()), y),
-                _ => decode_q4(std::slice::from_raw_parts(block.cast(), y.len()), y),
-            }
-        }
-        return;
-    }
-    let bytes = dtype.block_bytes();
-    for (i, y) in y.iter_mut().enumerate() {
-        let e = first + i;
-        // SAFETY: by the caller.
-        *y = unsafe { block_element(dtype, block.add(e / 32 * bytes), e % 32) };
-    }
-}
-
-simd! {
-    fn decode_q8(blocks: &[[u8; 34]], y: &mut [[f32; 32]]) {
-        for ([s0, s1, q @ ..], y) in blocks.iter().zip(y) {
-            let scale = f16::from_le_bytes([*s0, *s1]).to_f32();
-            for (y, q) in y.iter_mut().zip(q) {
-                *y = scale * f32::from(*q as i8);
-            }
-        }
-    }
-
-    fn decode_q4(blocks: &[[u8; 18]], y: &mut [[f32; 32]]) {
-        for ([s0, s1, q @ ..], y) in blocks.iter().zip(y) {
-            let scale = f16::from_le_bytes([*s0, *s1]).to_f32();
-            let (low, high) = y.split_at_mut(16);
-            for ((l, h), q) in low.iter_mut().zip(high).zip(q) {
-                *l = scale * (f32::from(q & 15) - 8.0);
-                *h = scale * (f32::from(q >> 4) - 8.0);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,27 +135,6 @@ mod tests {
         f32_to_bf16(&x, &mut b);
         for (x, b) in x.iter().zip(&b) {
             assert!(same(b.to_f32(), bf16::from_f32(*x).to_f32()), "{x}");
-        }
-    }
-
-    #[test]
-    fn blocks_are_decoded_whole_and_in_part() {
-        for dtype in [DType::Q8_0, DType::Q4_0] {
-            let bytes: Vec<u8> = (0..3 * dtype.block_bytes()).map(|i| (i * 37 + 5) as u8 & 0x3f).collect();
-            let mut whole = [0.0; 96];
-            // SAFETY: there are three blocks.
-            unsafe { blocks_to_f32(dtype, bytes.as_ptr(), 0, &mut whole) };
-            let mut part = [0.0; 40];
-            // SAFETY: as above; elements 20 to 60 lie inside.
-            unsafe { blocks_to_f32(dtype, bytes.as_ptr(), 20, &mut part) };
-            assert_eq!(part, whole[20..60]);
-            // The first block by hand: its scale is bytes 5 and 42.
-            let scale = f16::from_le_bytes([5, 42]).to_f32();
-            let expected = match dtype {
-                DType::Q8_0 => scale * f32::from(bytes[2 + 17] as i8),
-                _ => scale * (f32::from(bytes[2 + 1] >> 4) - 8.0),
-            };
-            assert_eq!(whole[17], expected);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Loops are plain Rust that vectorises; [`simd!`] makes a copy of a function for each instruction set.
 
+pub(crate) mod blocks;
 pub(crate) mod convert;
 pub(crate) mod math;
 pub(crate) mod tile;
