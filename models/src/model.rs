@@ -2,10 +2,12 @@
 
 mod forward;
 mod latent;
+mod load;
 mod parameters;
 mod tree;
 
 pub use forward::{Batch, CacheRef, LayerCache, Output, forward, router};
+pub use load::{Progress, WeightTypes};
 pub use parameters::{Parameter, ParameterSet, ParameterTable};
 pub use tree::{
     AttentionWeights, FeedForwardWeights, GroupedQuery, LatentAttention, Layer, Linear, Mlp, Moe, Weights,
@@ -53,16 +55,10 @@ impl Model {
         config: ModelConfig,
         from: &weights::Weights,
     ) -> Result<Self> {
-        let model = Model::allocate(device, config)?;
-        for (i, p) in model.table.list.iter().enumerate() {
-            for (m, spec) in p.members.iter().enumerate() {
-                model.weights.write(&model.table, i, m, &from.parameter_f32(spec)?)?;
-            }
-        }
-        Ok(model)
+        Model::load(device, config, from, WeightTypes::F32, &mut |_, _| {})
     }
 
-    /// The model of a Hugging Face folder or of a run's latest checkpoint.
+    /// The model of a Hugging Face folder or of a run's latest checkpoint, in f32.
     pub fn open(device: Arc<dyn Device>, path: &Path) -> Result<Self> {
         let opened = checkpoint::open_model(path)?;
         Model::from_weights(device, opened.config, &opened.weights)

@@ -9,9 +9,12 @@ mod convert;
 mod error;
 mod experts;
 mod open;
+mod quantized;
+mod values;
 mod write;
 
 pub use error::WeightsError;
 pub use open::{TensorView, Weights};
 pub use safetensors::Dtype;
+pub use values::{ParameterSource, Values};
 pub use write::{BoxError, TensorMeta, TensorSource, save_tensors, write_tensors};

@@ -17,6 +17,9 @@ use super::{AttentionBias, ConfigError, GroupScore, ModelConfig, ModelType, QkNo
 /// Layers beyond this can't be built, see validation: no need to list them.
 const MAX_LAYERS: usize = 1 << 24;
 
+/// Ways of quantising weights that are read.
+const QUANTIZED: [&str; 2] = ["fp8", "mxfp4"];
+
 /// Names of the number of routed experts; Hugging Face's model types differ.
 const EXPERTS: [&str; 3] = ["num_experts", "num_local_experts", "n_routed_experts"];
 
@@ -227,8 +230,12 @@ impl Reader<'_> {
         if activation != "silu" && activation != "swish" {
             return Err(ConfigError::unsupported(format!("activation \"{activation}\"")));
         }
-        if f.get("quantization_config").is_some() {
-            return Err(ConfigError::unsupported("a quantised checkpoint (`quantization_config`)"));
+        if let Some(quantization) = f.get("quantization_config") {
+            let method = Fields::new("quantization_config", quantization)?.maybe_text("quant_method")?;
+            if !method.is_some_and(|m| QUANTIZED.contains(&m)) {
+                let what = format!("weights quantised by `{}`", method.unwrap_or("an unknown method"));
+                return Err(ConfigError::unsupported(format!("{what} (known: {})", QUANTIZED.join(", "))));
+            }
         }
         if f.flag_or("mlp_bias", false)? {
             return Err(ConfigError::unsupported("`mlp_bias`"));

@@ -8,6 +8,7 @@ use crate::Result;
 use crate::config::{
     AttentionKind, FeedForward, Init, LayerParam, ModelConfig, ParamId, ParamSpec, Projection, parameters,
 };
+use crate::weights::{Values, WeightsError};
 use halite_hal::philox::Normals;
 use halite_hal::{Buffer, DType, Device, StreamId, TensorRef};
 use std::collections::HashMap;
@@ -38,6 +39,10 @@ impl Parameter {
     pub fn decay(&self) -> bool {
         self.members[0].decay
     }
+}
+
+fn too_large(name: &str) -> WeightsError {
+    WeightsError::Values { name: name.into(), reason: "its size can't be addressed".into() }
 }
 
 /// The parameter that a logical one lies in: experts are told by their first.
@@ -152,7 +157,8 @@ fn tree(config: &ModelConfig, index: &HashMap<ParamId, usize>) -> Weights<usize>
     }
 }
 
-/// f32 tensors on a device, one for each parameter of a table: weights, gradients, or moments.
+/// Tensors on a device, one for each parameter of a table: weights, gradients, or moments. They are f32, but for
+/// weights that are kept as they were stored.
 #[derive(Clone, Debug)]
 pub struct ParameterSet {
     device: Arc<dyn Device>,
@@ -161,16 +167,28 @@ pub struct ParameterSet {
 }
 
 impl ParameterSet {
-    /// Memory for every parameter, its content undefined.
+    /// Memory for no parameter yet.
+    pub(super) fn empty(device: &Arc<dyn Device>) -> Self {
+        ParameterSet { device: device.clone(), buffers: Vec::new(), tensors: Vec::new() }
+    }
+
+    /// f32 memory for every parameter, its content undefined.
     pub fn allocate(device: &Arc<dyn Device>, table: &ParameterTable) -> Result<Self> {
-        let mut set = ParameterSet { device: device.clone(), buffers: Vec::new(), tensors: Vec::new() };
+        let mut set = ParameterSet::empty(device);
         for p in &table.list {
-            let row = 4 * p.shape.last().map_or(1, |&n| n as u64);
-            let buffer = device.allocate(4 * p.elems() as u64, row)?;
-            set.tensors.push(TensorRef::new(&buffer, DType::F32, &p.shape));
-            set.buffers.push(buffer);
+            set.push(p, DType::F32)?;
         }
         Ok(set)
+    }
+
+    /// Memory for the next parameter of the table.
+    pub(super) fn push(&mut self, p: &Parameter, dtype: DType) -> Result<()> {
+        let bytes = |shape: &[usize]| dtype.bytes(shape).ok_or_else(|| too_large(&p.members[0].name));
+        let row = bytes(&p.shape[p.shape.len().saturating_sub(1)..])?;
+        let buffer = self.device.allocate(bytes(&p.shape)?, row)?;
+        self.tensors.push(TensorRef::new(&buffer, dtype, &p.shape));
+        self.buffers.push(buffer);
+        Ok(())
     }
 
     /// The tensor of parameter `i`.
@@ -178,25 +196,38 @@ impl ParameterSet {
         self.tensors[i].clone()
     }
 
-    /// Writes member `member` of parameter `i`.
+    /// Writes member `member` of f32 parameter `i`.
     pub fn write(&self, table: &ParameterTable, i: usize, member: usize, data: &[f32]) -> Result<()> {
         let elems: usize = table.list[i].members[member].shape.iter().product();
         assert_eq!(data.len(), elems, "elements of {}", table.list[i].members[member].name);
-        let offset = 4 * (member * elems) as u64;
-        Ok(self.device.upload(StreamId(0), &self.buffers[i], offset, bytemuck::cast_slice(data))?)
+        self.write_bytes(i, 4 * (member * elems) as u64, bytemuck::cast_slice(data))
     }
 
-    /// Reads every element of parameter `i`, members one after another.
+    /// Writes bytes of parameter `i`, from byte `offset` on.
+    pub(super) fn write_bytes(&self, i: usize, offset: u64, data: &[u8]) -> Result<()> {
+        Ok(self.device.upload(StreamId(0), &self.buffers[i], offset, data)?)
+    }
+
+    /// Reads every element of parameter `i` as f32, members one after another.
     pub fn read(&self, i: usize) -> Result<Vec<f32>> {
         let buffer = &self.buffers[i];
-        Ok(self.device.download(StreamId(0), buffer, 0, buffer.bytes())?.wait_as()?)
+        let bytes = self.device.download(StreamId(0), buffer, 0, buffer.bytes())?;
+        match self.tensors[i].dtype {
+            DType::F32 => Ok(bytes.wait_as()?),
+            dtype => Ok(Values { dtype, bytes: bytes.wait()?.into() }.to_f32("of the model")?),
+        }
     }
 
-    /// Reads member `member` of parameter `i` as little-endian bytes.
+    /// Reads member `member` of f32 parameter `i` as little-endian bytes.
     pub fn read_bytes(&self, table: &ParameterTable, i: usize, member: usize) -> Result<Vec<u8>> {
         let bytes = 4 * (table.list[i].elems() / table.list[i].members.len()) as u64;
         let from = &self.buffers[i];
         Ok(self.device.download(StreamId(0), from, member as u64 * bytes, bytes)?.wait()?)
+    }
+
+    /// Bytes of device memory that the parameters take.
+    pub fn bytes(&self) -> u64 {
+        self.buffers.iter().map(Buffer::bytes).sum()
     }
 
     /// Fills every parameter as its specification says. The values depend on seed and parameter alone.

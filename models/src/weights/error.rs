@@ -78,6 +78,14 @@ pub enum WeightsError {
         /// The dtypes that would do.
         wanted: &'static str,
     },
+    /// A tensor's numbers can't be used.
+    #[error("tensor {name}: {reason}")]
+    Values {
+        /// The tensor.
+        name: String,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// A tensor to be written whose data or name doesn't fit.
     #[error("cannot write tensor {name}: {reason}")]
     Unwritable {

@@ -5,15 +5,11 @@
 //! a byte, the first in the low bits, and `…_scales [experts, out, in/32]`, exponents with a bias of 127 (OCP
 //! Microscaling Formats 1.0, section 6.3).
 
-use half::bf16;
+use halite_hal::DType;
 use safetensors::Dtype;
 
-use super::{TensorView, Weights, WeightsError};
+use super::{TensorView, Values, Weights, WeightsError};
 use crate::config::{LayerParam, ParamId, ParamSpec, Projection};
-
-/// The e2m1 numbers.
-const E2M1: [f32; 16] =
-    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
 /// Elements that share a scale.
 const BLOCK: usize = 32;
@@ -65,13 +61,13 @@ impl Weights {
         if names.iter().all(|name| self.has(name)) { names } else { Vec::new() }
     }
 
-    /// The elements of a part of a stack, in the order of the parameter's own shape.
-    pub(super) fn unstacked(&self, spec: &ParamSpec) -> Result<Option<Vec<f32>>, WeightsError> {
+    /// A part of a stack, in the order of the parameter's own shape.
+    pub(super) fn unstacked(&self, spec: &ParamSpec) -> Result<Option<Values<'static>>, WeightsError> {
         let Some(part) = Part::of(spec).filter(|_| !self.stacks(spec).is_empty()) else { return Ok(None) };
         // `[out, in]`, or `[out]` of a bias.
         let (out, input) = (spec.shape[0], spec.shape.get(1).copied().unwrap_or(1));
         if !part.bias && !self.has(&part.name) {
-            return self.dequantized(&part, out, input).map(Some);
+            return self.blocks_of(&part, out, input).map(Some);
         }
         let stack = self.tensor(&part.name)?;
         let wide = part.step * out;
@@ -89,10 +85,12 @@ impl Weights {
         }
         let rows = stack.rows_f32(part.expert * input, input, wide)?;
         let element = |o: usize, i: usize| rows[i * wide + part.first + part.step * o];
-        Ok(Some((0..out).flat_map(|o| (0..input).map(move |i| (o, i))).map(|(o, i)| element(o, i)).collect()))
+        let places = (0..out).flat_map(|o| (0..input).map(move |i| (o, i)));
+        Ok(Some(Values::of_f32(&places.map(|(o, i)| element(o, i)).collect::<Vec<f32>>())))
     }
 
-    fn dequantized(&self, part: &Part, out: usize, input: usize) -> Result<Vec<f32>, WeightsError> {
+    /// Quantised experts in the order that devices know: the second half of a block in the high bits.
+    fn blocks_of(&self, part: &Part, out: usize, input: usize) -> Result<Values<'static>, WeightsError> {
         let [blocks, scales] = part.blocks();
         let (blocks, scales) = (self.tensor(&blocks)?, self.tensor(&scales)?);
         let wide = part.step * out;
@@ -108,26 +106,16 @@ impl Weights {
                 return Err(self.wrong_shape(view, [&[part.expert + 1], inner].concat()));
             }
         }
-        let mut values = Vec::with_capacity(out * input);
+        let mut bytes = Vec::with_capacity(out * groups * DType::Mxfp4.block_bytes());
         for o in 0..out {
             let row = (part.expert * wide + part.first + part.step * o) * groups;
             for group in row..row + groups {
-                let scale = exponent(scales.bytes[group]);
-                for &pair in &blocks.bytes[group * (BLOCK / 2)..][..BLOCK / 2] {
-                    values.extend([pair & 15, pair >> 4].map(|code| E2M1[usize::from(code)] * scale));
-                }
+                let pairs = &blocks.bytes[group * (BLOCK / 2)..][..BLOCK / 2];
+                let code = |i: usize| (pairs[i / 2] >> (4 * (i % 2))) & 15;
+                bytes.push(scales.bytes[group]);
+                bytes.extend((0..BLOCK / 2).map(|i| code(i) | code(i + BLOCK / 2) << 4));
             }
         }
-        Ok(values)
-    }
-}
-
-/// `2^(bits − 127)`; 255 is no number.
-fn exponent(bits: u8) -> f32 {
-    match bits {
-        255 => f32::NAN,
-        // Below f32's normal numbers.
-        0 => f32::from_bits(0x0040_0000),
-        _ => bf16::from_bits(u16::from(bits) << 7).to_f32(),
+        Ok(Values { dtype: DType::Mxfp4, bytes: bytes.into() })
     }
 }

@@ -10,6 +10,7 @@ use safetensors::tensor::Metadata;
 use serde::Deserialize;
 
 use super::WeightsError;
+use super::quantized::{TILE, scale_name, tile};
 use crate::config::ParamSpec;
 
 /// Longest header that the format allows, in bytes.
@@ -20,6 +21,8 @@ pub struct Weights {
     path: PathBuf,
     files: Vec<Mmap>,
     tensors: BTreeMap<String, Place>,
+    /// Rows and columns of 8-bit weights that share a scale.
+    pub(super) tile: [usize; 2],
 }
 
 /// Where a tensor lies; checked to be within its file when it was opened.
@@ -56,7 +59,7 @@ impl Weights {
         let single = dir.join("model.safetensors");
         if single.exists() {
             let weights = Weights::open_file(&single)?;
-            return Ok(Weights { path: dir.into(), ..weights });
+            return Ok(Weights { path: dir.into(), tile: tile(dir), ..weights });
         }
         let index = dir.join("model.safetensors.index.json");
         if index.exists() {
@@ -68,7 +71,7 @@ impl Weights {
     /// Opens one safetensors file.
     pub fn open_file(path: &Path) -> Result<Weights, WeightsError> {
         let (map, tensors) = open_one(path, 0)?;
-        Ok(Weights { path: path.into(), files: vec![map], tensors })
+        Ok(Weights { path: path.into(), files: vec![map], tensors, tile: TILE })
     }
 
     fn open_shards(dir: &Path, index_path: &Path) -> Result<Weights, WeightsError> {
@@ -77,7 +80,8 @@ impl Weights {
             .map_err(|source| WeightsError::Io { path: index_path.into(), source })?;
         let index: Index = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
 
-        let mut weights = Weights { path: dir.into(), files: Vec::new(), tensors: BTreeMap::new() };
+        let (files, tensors) = (Vec::new(), BTreeMap::new());
+        let mut weights = Weights { path: dir.into(), files, tensors, tile: tile(dir) };
         let mut shards: BTreeMap<&str, BTreeMap<String, Place>> = BTreeMap::new();
         for (name, file) in &index.weight_map {
             if !shards.contains_key(file.as_str()) {
@@ -126,16 +130,6 @@ impl Weights {
         Ok(view)
     }
 
-    /// The elements of a parameter as f32, wherever the files have them.
-    pub fn parameter_f32(&self, spec: &ParamSpec) -> Result<Vec<f32>, WeightsError> {
-        if !self.has(&spec.name)
-            && let Some(values) = self.unstacked(spec)?
-        {
-            return Ok(values);
-        }
-        self.parameter(spec)?.to_f32()
-    }
-
     pub(super) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
@@ -161,6 +155,7 @@ impl Weights {
                 missing.push(spec.name.clone());
             }
             wanted.extend(if stacks.is_empty() { vec![spec.name.clone()] } else { stacks });
+            wanted.insert(scale_name(&spec.name));
         }
         let unexpected: Vec<String> =
             self.names().filter(|n| !wanted.contains(*n) && !derived(n)).map(String::from).collect();
@@ -168,7 +163,10 @@ impl Weights {
             return Err(WeightsError::Missing { path: self.path.clone(), missing, unexpected });
         }
         for spec in parameters.iter().filter(|spec| self.has(&spec.name)) {
-            self.parameter(spec)?.check_float()?;
+            let view = self.parameter(spec)?;
+            if view.dtype != Dtype::F8_E4M3 {
+                view.check_float()?;
+            }
         }
         Ok(unexpected)
     }
