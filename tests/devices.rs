@@ -52,6 +52,20 @@ fn logits_gradients_and_curves_are_those_of_the_references() {
 }
 
 #[test]
+fn latent_attention_and_sinks_are_those_of_the_references() {
+    let place = Place::new();
+    for device in others(&place) {
+        for model in ["deepseek_v3", "gpt_oss"] {
+            place.add(model);
+            let options = format!("--device {device}");
+            check_logits(&place, model, &options, 2e-4);
+            check_logits(&place, model, &format!("{options} --decode"), 2e-4);
+        }
+        check_grads(&place, "deepseek_v3", &format!("--device {device}"));
+    }
+}
+
+#[test]
 fn fifty_steps_follow_one_curve_and_one_checkpoint_says_the_same_everywhere() {
     let place = Place::with_run();
     let others = others(&place);

@@ -7,12 +7,15 @@ use common::{Place, data};
 use halite::models::weights::{TensorMeta, TensorSource, Weights, save_tensors};
 use serde_json::json;
 
-const MODELS: [&str; 4] = ["mixtral", "mixtral_6x3", "mixtral_10x1", "glm4_moe"];
+const MODELS: [&str; 5] = ["mixtral", "mixtral_6x3", "mixtral_10x1", "glm4_moe", "deepseek_v3"];
+
+/// Without gradients and a loss curve.
+const OTHERS: [&str; 3] = ["deepseek_v2", "deepseek_v2_lite", "gpt_oss"];
 
 #[test]
 fn logits_are_those_of_transformers() {
     let place = Place::new();
-    for model in MODELS {
+    for model in MODELS.into_iter().chain(OTHERS) {
         place.add(model);
         check_logits(&place, model, "", 5e-5);
         check_logits(&place, model, "--decode", 5e-5);
@@ -39,7 +42,7 @@ fn training_follows_the_curve_of_pytorch() {
 
 #[test]
 fn core_ops_alone_do_the_same() {
-    for model in ["mixtral", "glm4_moe"] {
+    for model in ["mixtral", "glm4_moe", "deepseek_v3"] {
         let place = Place::new();
         place.add(model);
         check_logits(&place, model, "--profile core-only", 5e-5);
