@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod data;
 mod error;
+pub mod gguf;
 pub mod inference;
 pub mod model;
 mod replace;
