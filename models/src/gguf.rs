@@ -10,12 +10,14 @@
 
 mod cursor;
 mod error;
+mod expand;
 mod read;
 mod types;
 mod value;
 mod write;
 
 pub use error::GgufError;
+pub use expand::{expand, expands};
 pub use read::{Gguf, GgufTensor};
 pub use types::GgmlType;
 pub use value::{Array, FromValue, Item, Value, ValueType};
