@@ -6,11 +6,19 @@
 //! mapped file must not be cut short by another process while it is open. [`GgufWriter`] writes version 3,
 //! one tensor in memory at a time.
 //!
+//! [`GgufModel`] finds a model in a file: its configuration, and each parameter's bytes with rows in
+//! Hugging Face's order. [`GgufExport`] is the way back.
+//!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
+mod architecture;
+mod config;
 mod cursor;
 mod error;
 mod expand;
+mod export;
+mod model;
+mod names;
 mod read;
 mod types;
 mod value;
@@ -18,6 +26,9 @@ mod write;
 
 pub use error::GgufError;
 pub use expand::{expand, expands};
+pub use export::{ExportTensor, GgufExport};
+pub use model::{GgufModel, GgufParameter};
+pub use names::GgufPlace;
 pub use read::{Gguf, GgufTensor};
 pub use types::GgmlType;
 pub use value::{Array, FromValue, Item, Value, ValueType};

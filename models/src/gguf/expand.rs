@@ -32,7 +32,9 @@ pub fn expand(ggml_type: GgmlType, bytes: &[u8]) -> Option<Vec<f32>> {
 }
 
 /// What expands one block.
-fn expander(ggml_type: GgmlType) -> Option<fn(&[u8], &mut [f32])> {
+type Expander = fn(&[u8], &mut [f32]);
+
+fn expander(ggml_type: GgmlType) -> Option<Expander> {
     match ggml_type {
         GgmlType::Q2_K => Some(q2_k),
         GgmlType::Q3_K => Some(q3_k),

@@ -243,3 +243,36 @@ fn getters_name_key_found_and_wanted() {
     );
     assert_eq!(gguf.tensor("c").unwrap_err().to_string(), "there is no tensor \"c\"");
 }
+
+/// Made by fixtures/make.py with llama.cpp's own package.
+#[test]
+fn a_file_of_other_software_reads_as_it_was_meant() {
+    let gguf = read_all(include_bytes!("fixtures/python.gguf").to_vec()).unwrap();
+    assert_eq!((gguf.version(), gguf.alignment()), (3, 64));
+    let wanted = [
+        ("general.architecture", Value::String("llama")),
+        ("general.alignment", Value::U32(64)),
+        ("test.u8", Value::U8(200)),
+        ("test.i8", Value::I8(-100)),
+        ("test.u16", Value::U16(60000)),
+        ("test.i16", Value::I16(-30000)),
+        ("test.u32", Value::U32(4_000_000_000)),
+        ("test.i32", Value::I32(-2_000_000_000)),
+        ("test.f32", Value::F32(0.1)),
+        ("test.yes", Value::Bool(true)),
+        ("test.text", Value::String("grüße")),
+        ("test.u64", Value::U64(u64::MAX)),
+        ("test.i64", Value::I64(i64::MIN)),
+        ("test.f64", Value::F64(0.1)),
+    ];
+    let found: Vec<(&str, Value<'_>)> = gguf.metadata().collect();
+    assert_eq!(found[..wanted.len()], wanted);
+    assert_eq!(gguf.need::<Vec<&str>>("test.texts").unwrap(), ["", "a", "é"]);
+    assert_eq!(gguf.need::<Vec<i32>>("test.numbers").unwrap(), [1, -2, 3]);
+    let matrix = gguf.tensor("matrix").unwrap();
+    assert_eq!(matrix.shape, [2, 3]);
+    assert_eq!(matrix.to_f32().unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    let blocks = gguf.tensor("blocks").unwrap();
+    assert_eq!((blocks.ggml_type, blocks.shape), (GgmlType::Q4_0, &[2, 32][..]));
+    assert_eq!(blocks.bytes, (0..36).collect::<Vec<u8>>());
+}

@@ -1,0 +1,220 @@
+//! What a model's GGUF file says and holds: the way back from a configuration to metadata and tensors.
+//!
+//! Files are those that llama.cpp's converter would make of the Hugging Face model, and read back as the
+//! same configuration. What llama.cpp builds differently is refused.
+
+use std::collections::HashMap;
+
+use super::architecture::Architecture;
+use super::names::interleave;
+use super::{GgmlType, GgufError, GgufWriter};
+use crate::config::{ModelConfig, ParamSpec, RopeScaling, parameters};
+
+/// A model to be written as a GGUF file.
+///
+/// ```
+/// use halite_models::config::ModelConfig;
+/// use halite_models::gguf::{GgmlType, Gguf, GgufExport, GgufModel, GgufWriter};
+///
+/// let config = ModelConfig::tiny();
+/// let export = GgufExport::new(&config)?;
+/// let mut writer = GgufWriter::new();
+/// export.describe(&mut writer)?;
+/// for tensor in export.tensors()? {
+///     let zeros = vec![0; 4 * tensor.shape.iter().product::<usize>()];
+///     writer.tensor(&tensor.name, GgmlType::F32, &tensor.shape, move || Ok(tensor.arrange(zeros).into()))?;
+/// }
+/// let mut file = Vec::new();
+/// writer.write(&mut file)?;
+/// assert_eq!(GgufModel::new(Gguf::from_bytes(file)?)?.config().hidden_size, config.hidden_size);
+/// # Ok::<_, halite_models::gguf::GgufError>(())
+/// ```
+pub struct GgufExport<'a> {
+    config: &'a ModelConfig,
+    architecture: &'static Architecture,
+}
+
+/// A tensor to be written.
+#[derive(Debug, Clone)]
+pub struct ExportTensor {
+    /// Its name.
+    pub name: String,
+    /// Sizes, outermost first: of its one parameter, or `[experts, out, in]`.
+    pub shape: Vec<usize>,
+    /// The parameters that lie in it one after another.
+    pub members: Vec<ParamSpec>,
+    /// Heads whose rows are moved.
+    heads: Option<usize>,
+}
+
+impl ExportTensor {
+    /// The bytes of the members one after another, of any type, with rows in the file's order.
+    pub fn arrange(&self, bytes: Vec<u8>) -> Vec<u8> {
+        match self.heads {
+            Some(heads) => interleave(&bytes, self.shape[0], heads),
+            None => bytes,
+        }
+    }
+}
+
+impl<'a> GgufExport<'a> {
+    /// For a valid configuration; [`GgufError::Unsupported`] if no architecture can express it.
+    pub fn new(config: &'a ModelConfig) -> Result<GgufExport<'a>, GgufError> {
+        let architecture = Architecture::for_model(config.model_type)?;
+        if config.sliding_window.is_some() {
+            return Err(inexpressible("a sliding window"));
+        }
+        if let Some(moe) = &config.moe {
+            (architecture.check_experts)(config, moe).map_err(inexpressible)?;
+        }
+        Ok(GgufExport { config, architecture })
+    }
+
+    /// Adds the metadata that say what the model is made of (not its tokenizer's, but for the ids that begin
+    /// and end a text, of which two can be told), and the tensor that says how the rotary embedding is scaled.
+    pub fn describe(&self, writer: &mut GgufWriter<'_>) -> Result<(), GgufError> {
+        let c = self.config;
+        writer.metadata("general.architecture", self.architecture.name)?;
+        writer.metadata("general.type", "model")?;
+        let mut out = Out { writer, architecture: self.architecture.name };
+        out.size("vocab_size", c.vocab_size)?;
+        out.size("context_length", c.max_position_embeddings)?;
+        out.size("embedding_length", c.hidden_size)?;
+        out.size("block_count", c.num_hidden_layers)?;
+        let width = if c.intermediate_size > 0 { Some(c.intermediate_size) } else { None };
+        let width = width.or(c.moe.as_ref().map(|moe| moe.moe_intermediate_size)).unwrap_or(0);
+        out.size("feed_forward_length", width)?;
+        out.size("attention.head_count", c.num_attention_heads)?;
+        out.size("attention.head_count_kv", c.num_key_value_heads)?;
+        out.size("attention.key_length", c.head_dim)?;
+        out.size("attention.value_length", c.head_dim)?;
+        out.float("attention.layer_norm_rms_epsilon", c.rms_norm_eps)?;
+        out.size("rope.dimension_count", c.rope.rotary_dim)?;
+        out.float("rope.freq_base", c.rope.theta)?;
+        if let Some(moe) = &c.moe {
+            out.size("expert_count", moe.num_experts)?;
+            out.size("expert_used_count", moe.num_experts_per_tok)?;
+            if c.first_k_dense_replace > 0 {
+                out.size("leading_dense_block_count", c.first_k_dense_replace)?;
+            }
+            (self.architecture.describe_experts)(moe, &mut out)?;
+        }
+        if let Some(scaling) = &c.rope.scaling {
+            self.scaling(scaling, &mut out)?;
+        }
+        if let Some(id) = c.bos_token_id {
+            writer.metadata("tokenizer.ggml.bos_token_id", id)?;
+        }
+        let ends = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"];
+        for (key, id) in ends.into_iter().zip(&c.eos_token_ids) {
+            writer.metadata(key, *id)?;
+        }
+        Ok(())
+    }
+
+    fn scaling(&self, scaling: &RopeScaling, out: &mut Out<'_, '_>) -> Result<(), GgufError> {
+        const ORIGINAL: &str = "rope.scaling.original_context_length";
+        match scaling {
+            RopeScaling::Linear { factor } => {
+                out.text("rope.scaling.type", "linear")?;
+                out.float("rope.scaling.factor", *factor)
+            }
+            RopeScaling::Llama3 {
+                low_freq_factor: 1.0,
+                high_freq_factor: 4.0,
+                original_max_position_embeddings,
+                ..
+            } => {
+                let rope = &self.config.rope;
+                let plain = |i: usize| rope.theta.powf(-2.0 * i as f64 / rope.rotary_dim as f64);
+                let factors: Vec<u8> = (rope.inverse_frequencies().iter().enumerate())
+                    .flat_map(|(i, scaled)| ((plain(i) / scaled) as f32).to_le_bytes())
+                    .collect();
+                out.size(ORIGINAL, *original_max_position_embeddings)?;
+                let shape = [rope.rotary_dim / 2];
+                out.writer.tensor("rope_freqs.weight", GgmlType::F32, &shape, || Ok(factors.into()))
+            }
+            RopeScaling::Yarn {
+                factor,
+                original_max_position_embeddings,
+                beta_fast,
+                beta_slow,
+                mscale: None,
+                mscale_all_dim: None,
+                attention_factor,
+                truncate: true,
+            } => {
+                out.text("rope.scaling.type", "yarn")?;
+                out.float("rope.scaling.factor", *factor)?;
+                out.size(ORIGINAL, *original_max_position_embeddings)?;
+                out.float("rope.scaling.yarn_beta_fast", *beta_fast)?;
+                out.float("rope.scaling.yarn_beta_slow", *beta_slow)?;
+                match attention_factor {
+                    Some(factor) => out.float("rope.scaling.yarn_attn_factor", *factor),
+                    None => Ok(()),
+                }
+            }
+            other => Err(inexpressible(format!("this scaling of the rotary embedding: {other:?}"))),
+        }
+    }
+
+    /// The tensors of all parameters, in the parameters' order.
+    pub fn tensors(&self) -> Result<Vec<ExportTensor>, GgufError> {
+        let mut tensors: Vec<ExportTensor> = Vec::new();
+        let mut index: HashMap<String, usize> = HashMap::new();
+        for spec in parameters(self.config) {
+            let place = self.architecture.place(spec.id);
+            let place = place.ok_or_else(|| inexpressible(format!("parameter {}", spec.name)))?;
+            if let Some(&at) = index.get(&place.tensor) {
+                tensors[at].members.push(spec);
+                tensors[at].shape[0] += 1;
+                continue;
+            }
+            index.insert(place.tensor.clone(), tensors.len());
+            let mut shape = spec.shape.clone();
+            if place.expert.is_some() {
+                shape.insert(0, 1);
+            }
+            let moved = self.architecture.moves_rows(spec.id);
+            let heads = moved.then(|| shape[0] / self.config.head_dim);
+            tensors.push(ExportTensor { name: place.tensor, shape, members: vec![spec], heads });
+        }
+        Ok(tensors)
+    }
+}
+
+fn inexpressible(what: impl Into<String>) -> GgufError {
+    GgufError::Unsupported {
+        what: what.into(),
+        wanted: "GGUF has no way to say it for this model type".into(),
+    }
+}
+
+/// Metadata of an architecture.
+pub(super) struct Out<'a, 'w> {
+    writer: &'a mut GgufWriter<'w>,
+    architecture: &'static str,
+}
+
+impl Out<'_, '_> {
+    /// A whole number, as u32, of which all sizes of valid configurations are.
+    pub fn size(&mut self, key: &str, value: usize) -> Result<(), GgufError> {
+        let key = format!("{}.{key}", self.architecture);
+        let value = u32::try_from(value)
+            .map_err(|_| GgufError::metadata(&key, format!("{value} is too large; it must fit 32 bits")))?;
+        self.writer.metadata(&key, value)
+    }
+
+    /// A number, as f32.
+    pub fn float(&mut self, key: &str, value: f64) -> Result<(), GgufError> {
+        self.writer.metadata(&format!("{}.{key}", self.architecture), value as f32)
+    }
+
+    pub fn flag(&mut self, key: &str, value: bool) -> Result<(), GgufError> {
+        self.writer.metadata(&format!("{}.{key}", self.architecture), value)
+    }
+
+    fn text(&mut self, key: &str, value: &str) -> Result<(), GgufError> {
+        self.writer.metadata(&format!("{}.{key}", self.architecture), value)
+    }
+}

@@ -1,0 +1,214 @@
+//! A model in a GGUF file: its configuration, and each parameter's bytes.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::path::Path;
+
+use half::{bf16, f16};
+
+use super::architecture::Architecture;
+use super::names::{GgufPlace, half_split};
+use super::{GgmlType, Gguf, GgufError, GgufTensor, config, expand};
+use crate::config::{LayerParam, ModelConfig, ParamId, ParamSpec, Projection};
+
+/// A model in a GGUF file.
+///
+/// ```no_run
+/// use halite_models::config::parameters;
+/// use halite_models::gguf::GgufModel;
+///
+/// let model = GgufModel::open("model.gguf".as_ref())?;
+/// let specs = parameters(model.config());
+/// model.check(&specs)?;
+/// for spec in &specs {
+///     let parameter = model.parameter(spec)?;
+///     println!("{}: {} {:?}", spec.name, parameter.ggml_type, parameter.shape);
+/// }
+/// # Ok::<_, halite_models::gguf::GgufError>(())
+/// ```
+pub struct GgufModel {
+    gguf: Gguf,
+    architecture: &'static Architecture,
+    config: ModelConfig,
+}
+
+/// A parameter's data: row-major, rows in Hugging Face's order.
+#[derive(Debug, Clone)]
+pub struct GgufParameter<'a> {
+    /// The tensor that it lies in.
+    pub tensor: &'a str,
+    /// How its elements are stored.
+    pub ggml_type: GgmlType,
+    /// Sizes, outermost first: the parameter's.
+    pub shape: Vec<usize>,
+    /// Its rows one after another; lent from the file unless rows were moved.
+    pub bytes: Cow<'a, [u8]>,
+}
+
+impl GgufModel {
+    /// Opens a file, and reads which model it holds.
+    pub fn open(path: &Path) -> Result<GgufModel, GgufError> {
+        GgufModel::new(Gguf::open(path)?).map_err(|e| e.of(path))
+    }
+
+    /// The model of an opened file.
+    pub fn new(gguf: Gguf) -> Result<GgufModel, GgufError> {
+        let architecture = Architecture::of(&gguf)?;
+        let config = config::read(&gguf, architecture)?;
+        let model = GgufModel { gguf, architecture, config };
+        model.check_counts()?;
+        Ok(model)
+    }
+
+    /// The model's configuration, as of its Hugging Face model type.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The file.
+    pub fn gguf(&self) -> &Gguf {
+        &self.gguf
+    }
+
+    /// The claimed layers and experts are there, so that a list of all parameters is no longer than the file.
+    fn check_counts(&self) -> Result<(), GgufError> {
+        let layers = self.config.num_hidden_layers;
+        if layers > self.gguf.tensors().len() {
+            let key = format!("{}.block_count", self.architecture.name);
+            let reason = format!("{layers} layers, but the file has {} tensors", self.gguf.tensors().len());
+            return Err(GgufError::metadata(key, reason));
+        }
+        if self.config.moe.is_some() {
+            self.experts(self.config.first_k_dense_replace, Projection::Gate)?;
+        }
+        Ok(())
+    }
+
+    /// Where a parameter lies; `None` if this architecture has none of its kind.
+    pub fn place(&self, id: ParamId) -> Option<GgufPlace> {
+        self.architecture.place(id)
+    }
+
+    /// A parameter's data, of the parameter's shape.
+    pub fn parameter(&self, spec: &ParamSpec) -> Result<GgufParameter<'_>, GgufError> {
+        let place = self.place(spec.id).ok_or_else(|| GgufError::Unsupported {
+            what: format!("parameter {} in architecture {:?}", spec.name, self.architecture.name),
+            wanted: "its models have none".into(),
+        })?;
+        if let (Some(expert), ParamId::Layer { layer, param: LayerParam::Expert { projection, .. } }) =
+            (place.expert, spec.id)
+        {
+            return self.experts(layer, projection)?.member(expert, &spec.shape);
+        }
+        let mut parameter = self.whole(&place.tensor, &spec.shape)?;
+        if self.architecture.moves_rows(spec.id) {
+            parameter.move_rows(self.config.head_dim)?;
+        }
+        Ok(parameter)
+    }
+
+    /// One matrix of all routed experts of a layer, `[experts, out, in]`.
+    pub fn experts(&self, layer: usize, projection: Projection) -> Result<GgufParameter<'_>, GgufError> {
+        let moe = self.config.moe.as_ref();
+        let (experts, width) = moe.map_or((0, 0), |moe| (moe.num_experts, moe.moe_intermediate_size));
+        let hidden = self.config.hidden_size;
+        let shape = match projection {
+            Projection::Gate | Projection::Up => [experts, width, hidden],
+            Projection::Down => [experts, hidden, width],
+        };
+        let id = ParamId::Layer { layer, param: LayerParam::Expert { expert: 0, projection } };
+        let tensor = self.place(id).map(|place| place.tensor).unwrap_or_default();
+        self.whole(&tensor, &shape)
+    }
+
+    /// A tensor that must have that shape.
+    fn whole(&self, name: &str, shape: &[usize]) -> Result<GgufParameter<'_>, GgufError> {
+        let tensor = self.gguf.tensor(name)?;
+        // Some writers drop outer axes of size 1.
+        let inner = |shape: &[usize]| shape.iter().copied().skip_while(|n| *n == 1).collect::<Vec<_>>();
+        if inner(tensor.shape) != inner(shape) {
+            let reason = format!("its shape is {:?}; the configuration wants {shape:?}", tensor.shape);
+            return Err(GgufError::tensor(name, reason));
+        }
+        let GgufTensor { name, ggml_type, bytes, .. } = tensor;
+        Ok(GgufParameter { tensor: name, ggml_type, shape: shape.to_vec(), bytes: bytes.into() })
+    }
+
+    /// Checks that every parameter is there with its shape. Returns the names of tensors that hold none of
+    /// them: those of further layers, and those that the configuration already speaks of.
+    pub fn check(&self, parameters: &[ParamSpec]) -> Result<Vec<String>, GgufError> {
+        let mut used = HashSet::new();
+        for spec in parameters {
+            // Only the first of a stack is looked at: the others are as large as it.
+            let first = self.place(spec.id).is_none_or(|place| used.insert(place.tensor));
+            if first {
+                self.parameter(spec)?;
+            }
+        }
+        let names = self.gguf.tensors().map(|t| t.name);
+        Ok(names.filter(|name| !used.contains(*name)).map(String::from).collect())
+    }
+}
+
+impl<'a> GgufParameter<'a> {
+    /// Member `expert` of a stack.
+    fn member(self, expert: usize, shape: &[usize]) -> Result<GgufParameter<'a>, GgufError> {
+        let (experts, each) = (self.shape[0], &self.shape[1..]);
+        if expert >= experts || each != shape {
+            let reason =
+                format!("it holds {experts} experts of shape {each:?}, not expert {expert} of {shape:?}");
+            return Err(GgufError::tensor(self.tensor, reason));
+        }
+        let size = self.bytes.len() / experts;
+        let range = expert * size..(expert + 1) * size;
+        let bytes = match self.bytes {
+            Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[range]),
+            Cow::Owned(bytes) => Cow::Owned(bytes[range].to_vec()),
+        };
+        Ok(GgufParameter { shape: shape.to_vec(), bytes, ..self })
+    }
+
+    /// Brings the rows of each head into Hugging Face's order.
+    fn move_rows(&mut self, head_dim: usize) -> Result<(), GgufError> {
+        let rows = self.shape[0];
+        // A vector's rows are its elements: each must have bytes of its own.
+        if self.shape.len() == 1 && self.ggml_type.block_elems() > 1 {
+            let reason = format!("a bias of type {}; it must be of a plain type", self.ggml_type);
+            return Err(GgufError::tensor(self.tensor, reason));
+        }
+        self.bytes = half_split(&self.bytes, rows, rows / head_dim).into();
+        Ok(())
+    }
+
+    /// The elements as f32: see [`GgufTensor::to_f32`].
+    pub fn to_f32(&self) -> Result<Vec<f32>, GgufError> {
+        to_f32(self.tensor, self.ggml_type, &self.bytes)
+    }
+}
+
+impl GgufTensor<'_> {
+    /// The elements as f32, of plain floating-point types (f64 is rounded to nearest) and of those that
+    /// [`expand`] has.
+    pub fn to_f32(&self) -> Result<Vec<f32>, GgufError> {
+        to_f32(self.name, self.ggml_type, self.bytes)
+    }
+}
+
+fn to_f32(name: &str, ggml_type: GgmlType, bytes: &[u8]) -> Result<Vec<f32>, GgufError> {
+    /// Bytes in groups of `N`, which is the element's size, so that none are left over.
+    fn map<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+        bytes.as_chunks::<N>().0.iter().map(|group| convert(*group)).collect()
+    }
+    match ggml_type {
+        GgmlType::F32 => Ok(map(bytes, f32::from_le_bytes)),
+        GgmlType::F16 => Ok(map(bytes, |b| f16::from_le_bytes(b).to_f32())),
+        GgmlType::BF16 => Ok(map(bytes, |b| bf16::from_le_bytes(b).to_f32())),
+        GgmlType::F64 => Ok(map(bytes, |b| f64::from_le_bytes(b) as f32)),
+        _ => expand::expand(ggml_type, bytes)
+            .ok_or_else(|| GgufError::tensor(name, format!("type {ggml_type} has no conversion to f32"))),
+    }
+}
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod tests;

@@ -1,0 +1,159 @@
+use std::path::PathBuf;
+
+use super::super::{GgufExport, GgufWriter};
+use super::*;
+use crate::config::parameters;
+use crate::weights::Weights;
+
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data")).join(name)
+}
+
+/// A reference model as a GGUF file.
+fn exported(name: &str) -> (Weights, Vec<u8>) {
+    let config = ModelConfig::from_file(&folder(name).join("config.json")).unwrap();
+    let weights = Weights::open_folder(&folder(name)).unwrap();
+    let export = GgufExport::new(&config).unwrap();
+    let mut writer = GgufWriter::new();
+    export.describe(&mut writer).unwrap();
+    for tensor in export.tensors().unwrap() {
+        let bytes: Vec<u8> = tensor
+            .members
+            .iter()
+            .flat_map(|spec| weights.tensor(&spec.name).unwrap().bytes.to_vec())
+            .collect();
+        let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+        writer.tensor(name, GgmlType::F32, &shape, move || Ok(tensor.arrange(bytes).into())).unwrap();
+    }
+    let mut file = Vec::new();
+    writer.write(&mut file).unwrap();
+    (weights, file)
+}
+
+#[test]
+fn every_parameter_of_the_reference_models_comes_back() {
+    for name in ["mixtral", "mixtral_6x3", "glm4_moe"] {
+        let (weights, file) = exported(name);
+        let model = GgufModel::new(Gguf::from_bytes(file).unwrap()).unwrap();
+        let specs = parameters(model.config());
+        assert_eq!(model.check(&specs).unwrap(), [""; 0], "{name}");
+        let mut moved = 0;
+        for spec in &specs {
+            let found = model.parameter(spec).unwrap();
+            assert_eq!(found.shape, spec.shape);
+            assert_eq!(found.bytes, weights.parameter(spec).unwrap().bytes, "{}", spec.name);
+            assert_eq!(found.to_f32().unwrap(), weights.parameter(spec).unwrap().to_f32().unwrap());
+            moved += usize::from(matches!(found.bytes, Cow::Owned(_)));
+        }
+        // Queries and keys of each layer, where the architecture moves them.
+        let layers = model.config().num_hidden_layers;
+        assert_eq!(moved, if name == "glm4_moe" { 0 } else { 2 * layers }, "{name}");
+        if name == "mixtral" {
+            let q = model.gguf().tensor("blk.0.attn_q.weight").unwrap().bytes;
+            assert_ne!(q, weights.tensor("model.layers.0.self_attn.q_proj.weight").unwrap().bytes);
+        }
+    }
+}
+
+#[test]
+fn all_experts_of_a_layer_are_one_tensor() {
+    let (_, file) = exported("mixtral_6x3");
+    let model = GgufModel::new(Gguf::from_bytes(file).unwrap()).unwrap();
+    let stack = model.experts(1, Projection::Down).unwrap();
+    assert_eq!((stack.shape[0], stack.tensor), (6, "blk.1.ffn_down_exps.weight"));
+    let mut members = Vec::new();
+    for spec in parameters(model.config()) {
+        let ParamId::Layer { layer: 1, param: LayerParam::Expert { projection: Projection::Down, .. } } =
+            spec.id
+        else {
+            continue;
+        };
+        members.extend(model.parameter(&spec).unwrap().bytes.iter().copied());
+    }
+    assert_eq!(members, *stack.bytes);
+}
+
+/// The file with some tensors left out or of another shape: `change` gives a shape, or none.
+fn changed(
+    file: &[u8],
+    change: impl Fn(&str, &[usize]) -> Option<Vec<usize>>,
+) -> Result<GgufModel, GgufError> {
+    let gguf = Gguf::from_bytes(file.to_vec()).unwrap();
+    let mut writer = GgufWriter::new();
+    for (key, value) in gguf.metadata() {
+        writer.metadata(key, value).unwrap();
+    }
+    for t in gguf.tensors() {
+        if let Some(shape) = change(t.name, t.shape) {
+            let bytes = vec![0; t.ggml_type.bytes(&shape).unwrap()];
+            writer.tensor(t.name, t.ggml_type, &shape, || Ok(bytes.into())).unwrap();
+        }
+    }
+    let mut out = Vec::new();
+    writer.write(&mut out).unwrap();
+    GgufModel::new(Gguf::from_bytes(out).unwrap())
+}
+
+#[test]
+fn tensors_that_are_missing_or_of_another_shape_are_named() {
+    let (_, file) = exported("glm4_moe");
+    let check = |model: Result<GgufModel, GgufError>| {
+        model.and_then(|m| m.check(&parameters(m.config()))).unwrap_err().to_string()
+    };
+    let without =
+        |gone: &'static str| changed(&file, move |name, shape| (name != gone).then(|| shape.into()));
+    assert_eq!(check(without("blk.2.attn_k.weight")), "there is no tensor \"blk.2.attn_k.weight\"");
+    // Experts are looked at when the file is opened.
+    assert_eq!(
+        check(without("blk.1.ffn_gate_exps.weight")),
+        "there is no tensor \"blk.1.ffn_gate_exps.weight\""
+    );
+    let longer = changed(&file, |name, shape| {
+        let more = usize::from(name == "blk.1.ffn_down_exps.weight");
+        Some(shape.iter().map(|n| n + more).collect())
+    });
+    assert_eq!(
+        check(longer),
+        "tensor \"blk.1.ffn_down_exps.weight\": its shape is [9, 33, 13]; the configuration wants [8, 32, 12]"
+    );
+}
+
+#[test]
+fn rows_move_in_whatever_type_they_are() {
+    let blocks: Vec<u8> = (0..8 * 18).collect();
+    let mut parameter = GgufParameter {
+        tensor: "q",
+        ggml_type: GgmlType::Q4_0,
+        shape: vec![8, 32],
+        bytes: Cow::Borrowed(&blocks),
+    };
+    parameter.move_rows(4).unwrap();
+    let rows: Vec<u8> = parameter.bytes.chunks_exact(18).map(|row| row[0] / 18).collect();
+    assert_eq!(rows, [0, 2, 1, 3, 4, 6, 5, 7]);
+    assert!(parameter.bytes.chunks_exact(18).all(|row| row.windows(2).all(|w| w[1] == w[0] + 1)));
+
+    let mut bias = GgufParameter {
+        tensor: "q",
+        ggml_type: GgmlType::Q4_0,
+        shape: vec![32],
+        bytes: Cow::Borrowed(&blocks[..18]),
+    };
+    assert!(bias.move_rows(4).unwrap_err().to_string().contains("a bias of type q4_0"));
+}
+
+#[test]
+fn types_without_a_conversion_say_so() {
+    let parameter = |ggml_type: GgmlType| GgufParameter {
+        tensor: "t",
+        ggml_type,
+        shape: vec![ggml_type.block_elems()],
+        bytes: vec![0; ggml_type.block_bytes()].into(),
+    };
+    for (ggml_type, elems) in
+        [(GgmlType::F64, 1), (GgmlType::BF16, 1), (GgmlType::F16, 1), (GgmlType::Q3_K, 256)]
+    {
+        assert_eq!(parameter(ggml_type).to_f32().unwrap(), vec![0.0; elems]);
+    }
+    let message = parameter(GgmlType::IQ1_S).to_f32().unwrap_err().to_string();
+    assert_eq!(message, "tensor \"t\": type iq1_s has no conversion to f32");
+}
