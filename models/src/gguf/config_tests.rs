@@ -19,7 +19,7 @@ fn file(config: &ModelConfig) -> Result<Gguf, GgufError> {
     export.describe(&mut writer)?;
     for tensor in export.tensors()? {
         let bytes = vec![0; GgmlType::F32.bytes(&tensor.shape).unwrap()];
-        writer.tensor(&tensor.name, GgmlType::F32, &tensor.shape, || Ok(bytes.into()))?;
+        tensor.add_to(&mut writer, GgmlType::F32, |_| Ok(bytes))?;
     }
     let mut out = Vec::new();
     writer.write(&mut out)?;

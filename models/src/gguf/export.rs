@@ -9,6 +9,7 @@ use super::architecture::Architecture;
 use super::names::interleave;
 use super::{GgmlType, GgufError, GgufWriter};
 use crate::config::{ModelConfig, ParamSpec, RopeScaling, parameters};
+use crate::weights::BoxError;
 
 /// A model to be written as a GGUF file.
 ///
@@ -21,8 +22,8 @@ use crate::config::{ModelConfig, ParamSpec, RopeScaling, parameters};
 /// let mut writer = GgufWriter::new();
 /// export.describe(&mut writer)?;
 /// for tensor in export.tensors()? {
-///     let zeros = vec![0; 4 * tensor.shape.iter().product::<usize>()];
-///     writer.tensor(&tensor.name, GgmlType::F32, &tensor.shape, move || Ok(tensor.arrange(zeros).into()))?;
+///     let bytes = 4 * tensor.shape.iter().product::<usize>();
+///     tensor.add_to(&mut writer, GgmlType::F32, move |_| Ok(vec![0; bytes]))?;
 /// }
 /// let mut file = Vec::new();
 /// writer.write(&mut file)?;
@@ -48,12 +49,25 @@ pub struct ExportTensor {
 }
 
 impl ExportTensor {
-    /// The bytes of the members one after another, of any type, with rows in the file's order.
-    pub fn arrange(&self, bytes: Vec<u8>) -> Vec<u8> {
-        match self.heads {
-            Some(heads) => interleave(&bytes, self.shape[0], heads),
-            None => bytes,
-        }
+    /// Adds it to a file. When its turn comes, `read` gives the bytes of its members one after another, all
+    /// of that type, with rows in Hugging Face's order.
+    pub fn add_to<'a>(
+        self,
+        writer: &mut GgufWriter<'a>,
+        ggml_type: GgmlType,
+        read: impl FnOnce(&[ParamSpec]) -> Result<Vec<u8>, BoxError> + 'a,
+    ) -> Result<(), GgufError> {
+        let ExportTensor { name, shape, members, heads } = self;
+        let rows = shape.first().copied().unwrap_or(1);
+        let bytes = move || {
+            let bytes = read(&members)?;
+            Ok(match heads {
+                Some(heads) => interleave(&bytes, rows, heads),
+                None => bytes,
+            }
+            .into())
+        };
+        writer.tensor(name, ggml_type, &shape, bytes)
     }
 }
 

@@ -17,13 +17,10 @@ fn exported(name: &str) -> (Weights, Vec<u8>) {
     let mut writer = GgufWriter::new();
     export.describe(&mut writer).unwrap();
     for tensor in export.tensors().unwrap() {
-        let bytes: Vec<u8> = tensor
-            .members
-            .iter()
-            .flat_map(|spec| weights.tensor(&spec.name).unwrap().bytes.to_vec())
-            .collect();
-        let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
-        writer.tensor(name, GgmlType::F32, &shape, move || Ok(tensor.arrange(bytes).into())).unwrap();
+        let read = |members: &[ParamSpec]| {
+            Ok(members.iter().flat_map(|spec| weights.tensor(&spec.name).unwrap().bytes.to_vec()).collect())
+        };
+        tensor.add_to(&mut writer, GgmlType::F32, read).unwrap();
     }
     let mut file = Vec::new();
     writer.write(&mut file).unwrap();
