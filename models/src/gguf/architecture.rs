@@ -13,6 +13,7 @@ use super::{Gguf, GgufError};
 use crate::config::{ModelConfig, ModelType, MoeConfig};
 
 /// One value of `general.architecture`.
+#[derive(Debug)]
 pub(super) struct Architecture {
     /// The value, and the prefix of its keys.
     pub name: &'static str,

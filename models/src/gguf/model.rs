@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use super::architecture::Architecture;
 use super::names::{GgufPlace, half_split};
 use super::{GgmlType, Gguf, GgufError, GgufTensor, config, expand};
-use crate::config::{LayerParam, ModelConfig, ParamId, ParamSpec, Projection};
+use crate::config::{FeedForward, LayerParam, ModelConfig, ParamId, ParamSpec, Projection};
 
 /// A model in a GGUF file.
 ///
@@ -26,6 +26,7 @@ use crate::config::{LayerParam, ModelConfig, ParamId, ParamSpec, Projection};
 /// }
 /// # Ok::<_, halite_models::gguf::GgufError>(())
 /// ```
+#[derive(Debug)]
 pub struct GgufModel {
     gguf: Gguf,
     architecture: &'static Architecture,
@@ -70,7 +71,7 @@ impl GgufModel {
         &self.gguf
     }
 
-    /// The claimed layers and experts are there, so that a list of all parameters is no longer than the file.
+    /// The claimed layers and experts are there, so that a list of all parameters is in proportion to the file.
     fn check_counts(&self) -> Result<(), GgufError> {
         let layers = self.config.num_hidden_layers;
         if layers > self.gguf.tensors().len() {
@@ -78,8 +79,10 @@ impl GgufModel {
             let reason = format!("{layers} layers, but the file has {} tensors", self.gguf.tensors().len());
             return Err(GgufError::metadata(key, reason));
         }
-        if self.config.moe.is_some() {
-            self.experts(self.config.first_k_dense_replace, Projection::Gate)?;
+        let sparse =
+            (0..layers).filter(|layer| matches!(self.config.feed_forward(*layer), FeedForward::Moe(_)));
+        for layer in sparse {
+            self.experts(layer, Projection::Gate)?;
         }
         Ok(())
     }
@@ -95,10 +98,10 @@ impl GgufModel {
             what: format!("parameter {} in architecture {:?}", spec.name, self.architecture.name),
             wanted: "its models have none".into(),
         })?;
-        if let (Some(expert), ParamId::Layer { layer, param: LayerParam::Expert { projection, .. } }) =
-            (place.expert, spec.id)
-        {
-            return self.experts(layer, projection)?.member(expert, &spec.shape);
+        if let Some(expert) = place.expert {
+            let experts = self.config.moe.as_ref().map_or(0, |moe| moe.num_experts);
+            let stack = [&[experts], &spec.shape[..]].concat();
+            return self.whole(&place.tensor, &stack)?.member(expert);
         }
         let mut parameter = self.whole(&place.tensor, &spec.shape)?;
         if self.architecture.moves_rows(spec.id) {
@@ -152,12 +155,10 @@ impl GgufModel {
 
 impl<'a> GgufParameter<'a> {
     /// Member `expert` of a stack.
-    fn member(self, expert: usize, shape: &[usize]) -> Result<GgufParameter<'a>, GgufError> {
-        let (experts, each) = (self.shape[0], &self.shape[1..]);
-        if expert >= experts || each != shape {
-            let reason =
-                format!("it holds {experts} experts of shape {each:?}, not expert {expert} of {shape:?}");
-            return Err(GgufError::tensor(self.tensor, reason));
+    fn member(self, expert: usize) -> Result<GgufParameter<'a>, GgufError> {
+        let (experts, shape) = (self.shape[0], self.shape[1..].to_vec());
+        if expert >= experts {
+            return Err(GgufError::tensor(self.tensor, format!("no expert {expert}; it holds {experts}")));
         }
         let size = self.bytes.len() / experts;
         let range = expert * size..(expert + 1) * size;
@@ -165,7 +166,7 @@ impl<'a> GgufParameter<'a> {
             Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[range]),
             Cow::Owned(bytes) => Cow::Owned(bytes[range].to_vec()),
         };
-        Ok(GgufParameter { shape: shape.to_vec(), bytes, ..self })
+        Ok(GgufParameter { shape, bytes, ..self })
     }
 
     /// Brings the rows of each head into Hugging Face's order.

@@ -68,6 +68,13 @@ fn all_experts_of_a_layer_are_one_tensor() {
         members.extend(model.parameter(&spec).unwrap().bytes.iter().copied());
     }
     assert_eq!(members, *stack.bytes);
+
+    let mut spec = parameters(model.config()).pop().unwrap();
+    spec.id =
+        ParamId::Layer { layer: 1, param: LayerParam::Expert { expert: 6, projection: Projection::Down } };
+    spec.shape = stack.shape[1..].to_vec();
+    let message = model.parameter(&spec).unwrap_err().to_string();
+    assert_eq!(message, "tensor \"blk.1.ffn_down_exps.weight\": no expert 6; it holds 6");
 }
 
 /// The file with some tensors left out or of another shape: `change` gives a shape, or none.

@@ -2,6 +2,8 @@
 //!
 //! Source: `ggml_type` and `type_traits` in ggml's `ggml.h` and `ggml.c`.
 
+use halite_hal::DType;
+
 /// Declares the types with number, name, elements and bytes of a block.
 macro_rules! types {
     ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal, $elems:literal, $bytes:literal;)*) => {
@@ -123,6 +125,17 @@ impl GgmlType {
         GgmlType::ALL.iter().copied().find(|t| t.name().eq_ignore_ascii_case(name))
     }
 
+    /// The device's type with the same blocks, if devices have it.
+    pub fn dtype(self) -> Option<DType> {
+        // Both have the field's names.
+        DType::ALL.into_iter().find(|dtype| dtype.name().eq_ignore_ascii_case(self.name()))
+    }
+
+    /// The type in files with the same blocks as a device's.
+    pub fn of(dtype: DType) -> Option<GgmlType> {
+        GgmlType::from_name(dtype.name())
+    }
+
     /// Bytes of a tensor of row-major `shape`; `None` if its rows aren't whole blocks or the size overflows.
     pub fn bytes(self, shape: &[usize]) -> Option<usize> {
         if !shape.last().unwrap_or(&1).is_multiple_of(self.block_elems()) {
@@ -153,6 +166,18 @@ mod tests {
         for gone in [4, 5, 31, 32, 33, 36, 37, 38, 42] {
             assert_eq!(GgmlType::from_number(gone), None);
         }
+    }
+
+    #[test]
+    fn devices_have_the_same_blocks() {
+        for t in GgmlType::ALL {
+            let Some(dtype) = t.dtype() else { continue };
+            assert_eq!((dtype.block_elems(), dtype.block_bytes()), (t.block_elems(), t.block_bytes()), "{t}");
+            assert_eq!(GgmlType::of(dtype), Some(*t));
+        }
+        let dtypes = [GgmlType::F32, GgmlType::BF16, GgmlType::I32, GgmlType::Q8_0].map(GgmlType::dtype);
+        assert_eq!(dtypes, [Some(DType::F32), Some(DType::BF16), Some(DType::I32), Some(DType::Q8_0)]);
+        assert_eq!((GgmlType::of(DType::U32), GgmlType::IQ1_S.dtype()), (None, None));
     }
 
     #[test]
