@@ -1,10 +1,12 @@
 //! Text to token ids and back, through the `tokenizers` crate: Hugging Face `tokenizer.json` files,
-//! a byte-level tokenizer that needs no training, and byte-level BPE training.
+//! the vocabularies of GGUF files, a byte-level tokenizer that needs no training, and byte-level BPE training.
 //!
 //! Everything made here is saved as a normal `tokenizer.json` that other software can load.
 //! Truncation and padding settings in a loaded file are ignored: encoding never drops text.
 
 mod bytes;
+mod gguf;
+mod pre;
 mod stream;
 
 use std::collections::HashSet;
@@ -16,6 +18,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Model as _};
 
 use crate::replace::replace_file;
+pub use gguf::{GgufVocab, GgufVocabError};
 pub use stream::DecodeStream;
 
 /// The end-of-text token of tokenizers made here.
@@ -60,6 +63,9 @@ pub enum TokenizerError {
         /// The parser's reason.
         source: tokenizers::Error,
     },
+    /// The metadata of a GGUF file don't make a tokenizer.
+    #[error("GGUF vocabulary: {0}")]
+    Gguf(#[from] GgufVocabError),
     /// The tokenizer's own rules failed on a text or on ids.
     #[error("tokenizer failed: {0}")]
     Failed(#[source] tokenizers::Error),
@@ -88,6 +94,7 @@ pub struct Tokenizer {
     vocab_size: usize,
     bos: Option<u32>,
     eos: Option<u32>,
+    eot: Option<u32>,
 }
 
 impl Tokenizer {
@@ -123,7 +130,7 @@ impl Tokenizer {
         let (bos, eos) = (find(&BOS_NAMES), find(&EOS_NAMES));
         let model = inner.get_model().get_vocab().into_values().max();
         let vocab_size = added.keys().copied().max().max(model).map_or(0, |id| id as usize + 1);
-        Self { inner, vocab_size, bos, eos }
+        Self { inner, vocab_size, bos, eos, eot: None }
     }
 
     /// The tokenizer whose ids 0 to 255 are the bytes and 256 is [`END_OF_TEXT`]: 257 tokens, no
@@ -258,6 +265,16 @@ impl Tokenizer {
     /// [`set_bos_id`](Self::set_bos_id).
     pub fn bos_id(&self) -> Option<u32> {
         self.bos
+    }
+
+    /// The token that ends a turn of a chat, where a GGUF file names one.
+    pub fn eot_id(&self) -> Option<u32> {
+        self.eot
+    }
+
+    /// Whether a token is special: it has a meaning besides its text, and decoding may skip it.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.inner.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }
 
     /// Sets the token that ends a text; an error for an id outside the vocabulary.
