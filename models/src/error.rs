@@ -16,6 +16,9 @@ pub enum Error {
     /// The tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] crate::tokenizer::TokenizerError),
+    /// The model has no chat template, or one that fails.
+    #[error(transparent)]
+    Template(#[from] crate::chat::TemplateError),
     /// Sampling options are impossible, or logits aren't numbers.
     #[error(transparent)]
     Sampling(#[from] crate::sampling::SamplingError),
