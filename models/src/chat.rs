@@ -1,12 +1,14 @@
-//! Chats: the template that turns messages into a prompt.
+//! Chats: the template that turns messages into a prompt, and a session that keeps history and cache.
 //!
 //! A [`ChatTemplate`] comes with the model and is a program in a template language. It may say anything, so
 //! that what it costs is bounded: its length, its steps and the memory it fills, and the length of what it
-//! writes.
+//! writes. A [`Session`] feeds a model only the tokens that it hasn't seen yet.
 
 mod json;
+mod session;
 mod template;
 
+pub use session::{Session, SessionOptions, Statistics, Turn};
 pub use template::{ChatTemplate, TemplateError};
 
 /// One message of a chat.

@@ -10,6 +10,7 @@
 mod error;
 mod export;
 mod fields;
+mod generation;
 mod parameters;
 mod presets;
 mod read;
@@ -18,6 +19,7 @@ mod validate;
 mod write;
 
 pub use error::ConfigError;
+pub use generation::GenerationConfig;
 pub use parameters::{Init, LayerParam, ParamId, ParamSpec, Projection, parameters};
 pub use presets::PRESETS;
 pub use rope::{Rope, RopeScaling};

@@ -6,4 +6,5 @@ mod generate;
 pub mod parity;
 
 pub use decoder::{Decoder, Fed, Want};
+pub(crate) use generate::PREFILL;
 pub use generate::{Finish, GenerateOptions, Generation, Generator};

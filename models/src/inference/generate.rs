@@ -7,7 +7,7 @@ use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// Prompts are fed in pieces of this many tokens, so that memory doesn't grow with the prompt.
-const PREFILL: usize = 512;
+pub(crate) const PREFILL: usize = 512;
 
 /// How to generate.
 #[derive(Clone, Debug)]
