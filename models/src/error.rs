@@ -19,6 +19,9 @@ pub enum Error {
     /// The model has no chat template, or one that fails.
     #[error(transparent)]
     Template(#[from] crate::chat::TemplateError),
+    /// A GGUF file can't be read, or holds no model that is known.
+    #[error(transparent)]
+    Gguf(Box<crate::gguf::GgufError>),
     /// Sampling options are impossible, or logits aren't numbers.
     #[error(transparent)]
     Sampling(#[from] crate::sampling::SamplingError),

@@ -22,6 +22,7 @@ mod names;
 mod read;
 mod types;
 mod value;
+mod vocab;
 mod write;
 
 pub use error::GgufError;

@@ -12,6 +12,7 @@ mod error;
 pub mod gguf;
 pub mod inference;
 pub mod model;
+mod open;
 mod replace;
 pub mod sampling;
 pub mod schedule;
@@ -21,3 +22,4 @@ pub mod training;
 pub mod weights;
 
 pub use error::{Error, Result};
+pub use open::ModelFiles;

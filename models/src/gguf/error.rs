@@ -146,7 +146,7 @@ impl GgufError {
     }
 
     /// The same, of the file at `path`.
-    pub(super) fn of(self, path: &std::path::Path) -> GgufError {
+    pub(crate) fn of(self, path: &std::path::Path) -> GgufError {
         GgufError::File { path: path.into(), source: Box::new(self) }
     }
 
