@@ -18,6 +18,7 @@ fn every_command_has_help() {
         "tokenizer train",
         "train",
         "generate",
+        "chat",
         "inspect",
         "inspect logits",
         "inspect grads",

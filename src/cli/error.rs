@@ -52,6 +52,7 @@ macro_rules! from_models {
 }
 
 from_models!(
+    halite::models::chat::TemplateError,
     halite::models::config::ConfigError,
     halite::models::data::DataError,
     halite::models::tokenizer::TokenizerError,

@@ -3,10 +3,10 @@
 use super::DeviceArgs;
 use super::error::{Error, Result};
 use super::output::{self, note};
+use super::sampling::SamplingArgs;
 use halite::models::checkpoint::model_folder;
 use halite::models::inference::{GenerateOptions, Generation, Generator};
 use halite::models::model::Model;
-use halite::models::sampling::SamplingOptions;
 use halite::models::tokenizer::Tokenizer;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -30,24 +30,8 @@ pub struct Generate {
     /// Tokens to generate at most
     #[arg(long, short = 'n', default_value_t = 128)]
     max_new_tokens: usize,
-    /// 0 takes the likeliest token always
-    #[arg(long, default_value_t = 0.0)]
-    temperature: f32,
-    /// Keep the K likeliest tokens; 0 keeps all
-    #[arg(long, default_value_t = 0, value_name = "K")]
-    top_k: usize,
-    /// Keep the likeliest tokens that have this probability together
-    #[arg(long, default_value_t = 1.0, value_name = "P")]
-    top_p: f32,
-    /// Keep tokens with this share of the likeliest one's probability
-    #[arg(long, default_value_t = 0.0, value_name = "P")]
-    min_p: f32,
-    /// Make tokens that came before less likely; 1 doesn't
-    #[arg(long, default_value_t = 1.0)]
-    repetition_penalty: f32,
-    /// Seed of the random choices
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// End before this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -65,17 +49,10 @@ impl Generate {
     pub fn run(self) -> Result<()> {
         let device = self.device.open()?;
         // The model first: that of a checkpoint is compared with its manifest, its tokenizer too.
-        let model = Model::open(device, &self.model)?;
+        let mut model = Model::open(device, &self.model)?;
         let tokenizer = tokenizer_of(&self.model)?;
         let options = GenerateOptions {
-            sampling: SamplingOptions {
-                temperature: self.temperature,
-                top_k: self.top_k,
-                top_p: self.top_p,
-                min_p: self.min_p,
-                repetition_penalty: self.repetition_penalty,
-                seed: self.seed,
-            },
+            sampling: self.sampling.options(&mut model, &self.model)?,
             max_new_tokens: self.max_new_tokens,
             stop: self.stop,
         };
@@ -108,7 +85,6 @@ impl Generate {
 
 /// A line of speeds.
 fn speed(g: &Generation) -> String {
-    let rate = |n: usize, s: f64| if s > 0.0 { n as f64 / s } else { 0.0 };
     format!(
         "prompt {} tokens, {:.1} tokens/s; generated {} tokens, {:.1} tokens/s",
         g.prompt_tokens,
@@ -117,4 +93,9 @@ fn speed(g: &Generation) -> String {
         // The first token comes with the prompt.
         rate(g.tokens.len().saturating_sub(1), g.decode_seconds),
     )
+}
+
+/// So many a second.
+pub fn rate(n: usize, seconds: f64) -> f64 {
+    if seconds > 0.0 { n as f64 / seconds } else { 0.0 }
 }

@@ -4,12 +4,14 @@
 //! standard error and exit code 1; a wrong command line is exit code 2.
 
 mod bench;
+mod chat;
 mod demo;
 mod devices;
 mod error;
 mod generate;
 mod inspect;
 mod output;
+mod sampling;
 mod tokenizer;
 mod train;
 mod tune;
@@ -45,6 +47,7 @@ enum Command {
     Tokenizer(tokenizer::TokenizerArgs),
     Train(Box<train::Train>),
     Generate(generate::Generate),
+    Chat(chat::Chat),
     Inspect(inspect::Inspect),
     Demo(demo::Demo),
     Bench(bench::Bench),
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Tokenizer(c) => c.run(),
         Command::Train(c) => c.run(),
         Command::Generate(c) => c.run(),
+        Command::Chat(c) => c.run(),
         Command::Inspect(c) => c.run(),
         Command::Demo(c) => c.run(),
         Command::Bench(c) => c.run(),
