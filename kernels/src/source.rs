@@ -6,7 +6,7 @@
 //! - `at_x(i, j, …) -> u32`: the element's index in the binding;
 //! - `ld_x(e)`: the element at an index, as f32 (integers as i32, `u32` as u32);
 //! - `ld4_x(e) -> vec4<f32>`: four elements that follow each other, `e` the index of a column that is a
-//!   multiple of 4 (last stride 1, float types);
+//!   multiple of 4 (last stride 1, float and block types);
 //! - for outputs `st_x(e, v)`, `st2_x(e, v0, v1)`, `st4_x(e, v)`: see [`Access`].
 //!
 //! Templates are filled in by minijinja; `{% include "reduce.wgsl" %}` takes in a file of `wgsl/common`.
@@ -136,6 +136,7 @@ macro_rules! common {
 const COMMON: &[(&str, &str)] = common![
     "attention_ends.wgsl",
     "attention_tiles.wgsl",
+    "blocks.wgsl",
     "chunks.wgsl",
     "combined.wgsl",
     "fours.wgsl",
@@ -257,6 +258,14 @@ impl Source {
     }
 }
 
+/// The unit, in bytes, that kernels count the place of an operand in. Blocks lie at multiples of it.
+pub(crate) fn unit(dtype: DType) -> usize {
+    match dtype.is_block() {
+        true => 1 << dtype.block_bytes().trailing_zeros().min(2),
+        false => dtype.block_bytes(),
+    }
+}
+
 /// A WGSL struct.
 fn structure<'a>(name: &str, members: impl Iterator<Item = (&'a str, &'a str)>, s: &mut String) {
     let _ = writeln!(s, "struct {name} {{");
@@ -342,7 +351,7 @@ impl OperandSpec {
 
     fn functions(&self, owner: &OperandSpec, s: &mut String) {
         let (x, ty) = (self.name, self.value_type());
-        // Block types count elements from the view's start: their offset is kept in half words.
+        // Block types count elements from the view's start: their offset is that of the first block.
         let base = if self.dtype.is_block() { "0u".into() } else { format!("params.{x}_o") };
         let args: Vec<String> = (0..self.rank).map(|i| format!("i{i}: u32")).collect();
         let mut at = base;
@@ -353,6 +362,9 @@ impl OperandSpec {
             }
         }
         let _ = writeln!(s, "fn at_{x}({}) -> u32 {{ return {at}; }}", args.join(", "));
+        if self.dtype.is_block() {
+            return self.blocks(owner, s);
+        }
         // A word of the binding at a word's index.
         let b = format!("b{}_", owner.binding);
         let word = |i: &str| match (owner.store, owner.dtype) {
@@ -373,23 +385,8 @@ impl OperandSpec {
             ),
             DType::U8 => format!("return i32(({} >> (8u * (e & 3u))) & 0xffu);", word("e >> 2u")),
             DType::I8 => format!("return extractBits(bitcast<i32>({}), 8u * (e & 3u), 8u);", word("e >> 2u")),
-            DType::Q8_0 => format!(
-                "let h = params.{x}_o + (e >> 5u) * 17u; let d = unpack2x16float(half_{x}(h)).x;
-    let q = half_{x}(h + 1u + ((e & 31u) >> 1u)) << 16u;
-    return d * f32(extractBits(bitcast<i32>(q), 16u + 8u * (e & 1u), 8u));"
-            ),
-            DType::Q4_0 => format!(
-                "let h = params.{x}_o + (e >> 5u) * 9u; let d = unpack2x16float(half_{x}(h)).x;
-    let q = half_{x}(h + 1u + ((e & 15u) >> 1u)) >> (8u * (e & 1u) + select(0u, 4u, (e & 31u) >= 16u));
-    return d * (f32(q & 15u) - 8.0);"
-            ),
             other => unreachable!("no kernel reads {other}"),
         };
-        if self.dtype.is_block() {
-            let w = word("h >> 1u");
-            let _ =
-                writeln!(s, "fn half_{x}(h: u32) -> u32 {{ return ({w} >> (16u * (h & 1u))) & 0xffffu; }}");
-        }
         let _ = writeln!(s, "fn ld_{x}(e: u32) -> {ty} {{ {load} }}");
         if self.dtype.is_float() {
             let pair = |w: &str| match self.dtype {
@@ -408,6 +405,21 @@ impl OperandSpec {
         if self.store != Store::None {
             self.stores(&b, s);
         }
+    }
+
+    /// The functions that read blocks.
+    fn blocks(&self, owner: &OperandSpec, s: &mut String) {
+        let unit = unit(self.dtype);
+        let values = context! {
+            x => self.name,
+            b => format!("b{}_", owner.binding),
+            dtype => self.dtype.name(),
+            elems => self.dtype.block_elems(),
+            size => self.dtype.block_bytes() / unit,
+            unit,
+        };
+        let text = ENVIRONMENT.get_template("blocks.wgsl").and_then(|t| t.render(values));
+        s.push_str(&text.expect("a template of this crate"));
     }
 
     fn stores(&self, b: &str, s: &mut String) {

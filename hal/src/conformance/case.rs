@@ -236,6 +236,18 @@ impl Cases {
         self.push(name, &[style], Memory::Apart, (kind, inputs, outputs));
     }
 
+    /// Adds a case whose operands lie so, inputs first.
+    pub fn lie(
+        &mut self,
+        name: &str,
+        styles: &[Style],
+        kind: OpKind,
+        inputs: Vec<Value>,
+        outputs: Vec<Value>,
+    ) {
+        self.push(name, styles, Memory::Apart, (kind, inputs, outputs));
+    }
+
     /// Adds a case in every layout, in mixed ones, in one buffer, and in place where the op allows that.
     pub fn all(&mut self, name: &str, kind: OpKind, inputs: Vec<Value>, outputs: Vec<Value>) {
         for style in Style::ALL {

@@ -126,7 +126,7 @@ pub fn place(device: &dyn Device, case: &Case, expected: &Expected) -> Result<Pl
         let buffer = images.len() - 1;
         let image = &mut images[buffer];
         // A multiple of both the word and the block.
-        let step = if dtype.is_block() { 2 * dtype.block_bytes() } else { 4 };
+        let step = if dtype.is_block() { 4 * dtype.block_bytes() } else { 4 };
         let start = image.len().next_multiple_of(step);
         image.resize(start, SENTINEL);
         image.extend_from_slice(&laid.bytes);

@@ -1,9 +1,8 @@
 //! Seeded data for cases.
 
-use crate::DType;
 use crate::philox::{Normals, block_at};
 use crate::reference::Array;
-use half::f16;
+use crate::{DType, blocks};
 
 /// A stream of random numbers; the same for the same seed and name.
 #[derive(Clone)]
@@ -79,14 +78,20 @@ impl Data {
         Array::new(dtype, shape, data).rounded()
     }
 
-    /// Random blocks with scales of 2⁻⁶ to 2⁻⁴.
+    /// Blocks of random numbers. Some have odd scales: of numbers that are all zero, all above zero, large, or
+    /// so small that an f16 scale is subnormal.
     pub fn blocks(&mut self, dtype: DType, bytes: &mut [u8]) {
+        let mut x = vec![0.0; dtype.block_elems()];
         for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
-            for byte in &mut *block {
-                *byte = self.bits() as u8;
-            }
-            let scale = f16::from_f64((1.0 + 3.0 * self.uniform()) / 64.0);
-            block[..2].copy_from_slice(&scale.to_le_bytes());
+            let (scale, shift) = match self.below(12) {
+                0 => (0.0, 0.0),
+                1 => (0.5, 3.0),
+                2 => (50.0, 0.0),
+                3 => (1e-4, 0.0),
+                _ => (0.2 + self.uniform(), 0.0),
+            };
+            x.iter_mut().for_each(|x| *x = (shift + scale * self.one_normal()) as f32);
+            blocks::encode(dtype, &x, block).expect("one block");
         }
     }
 }

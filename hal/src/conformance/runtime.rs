@@ -52,6 +52,8 @@ pub const GROUPS: &[(&str, &[(&str, Check)])] = &[
             ("products of f16 weights", |d, s| done(sequences::products(d, s, DType::F32, DType::F16))),
             ("products of q8_0 weights", |d, s| done(sequences::products(d, s, DType::F32, DType::Q8_0))),
             ("products of q4_0 weights", |d, s| done(sequences::products(d, s, DType::BF16, DType::Q4_0))),
+            ("products of q4_k weights", |d, s| done(sequences::products(d, s, DType::F32, DType::Q4K))),
+            ("products of mxfp4 weights", |d, s| done(sequences::products(d, s, DType::F16, DType::Mxfp4))),
             ("gated", |d, s| done(sequences::gated(d, s, DType::F32, false))),
             ("gated by rows", |d, s| done(sequences::gated(d, s, DType::F32, true))),
             ("gated f16", |d, s| done(sequences::gated(d, s, DType::F16, false))),

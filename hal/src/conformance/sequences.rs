@@ -149,7 +149,7 @@ impl Sequence {
 
 /// Three products of the same rows, with a bias or without, of weights of any type.
 pub fn products(d: &dyn Device, seed: u64, dtype: DType, weights: DType) -> Checked {
-    let k = if weights.is_block() { 64 } else { 36 };
+    let k = if weights.is_block() { weights.block_elems().max(64) } else { 36 };
     for (rows, bias) in [(1, false), (3, true), (9, false)] {
         let mut s = Sequence::new(seed, "products", dtype);
         let x = s.normal(&[rows, k], 1.0);

@@ -2,7 +2,7 @@
 
 use super::pool::Pool;
 use crate::lowering::scratch_of;
-use crate::source::Store;
+use crate::source::{Store, unit};
 use crate::{Command, Dispatch, Driver, Launch, Region};
 use halite_hal::{Buffer, Error, Result, Source, TensorRef};
 use std::sync::Arc;
@@ -140,7 +140,7 @@ impl<'p, D: Driver> Commands<'p, D> {
                 maximum: info.max_binding_bytes.min(1 << 32),
             });
         }
-        let unit = if t.dtype.is_block() { 2 } else { t.dtype.block_bytes() as u64 };
+        let unit = unit(t.dtype) as u64;
         Ok(Located {
             region: Region { memory: part.memory.clone(), offset: first, bytes },
             start,

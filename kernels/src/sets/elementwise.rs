@@ -335,10 +335,11 @@ mod tests {
     fn kernels_translate_for_every_dtype_and_layout() {
         let mut ops = Vec::new();
         for x in DType::ALL {
+            let n = x.block_elems().max(32);
             for y in DType::ALL.into_iter().filter(|d| !d.is_block()) {
-                let from = t(0, x, &[4, 32]);
-                ops.push(Op::copy(from.clone(), t(1, y, &[4, 32])));
-                ops.push(Op::copy(from.transpose(0, 1), t(1, y, &[32, 4]).with_offset(3)));
+                let from = t(0, x, &[4, n]);
+                ops.push(Op::copy(from.clone(), t(1, y, &[4, n])));
+                ops.push(Op::copy(from.transpose(0, 1), t(1, y, &[n, 4]).with_offset(3)));
             }
         }
         for d in DType::FLOATS {

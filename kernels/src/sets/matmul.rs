@@ -116,6 +116,12 @@ mod tests {
                 ops.push(Op::grouped_matmul_weight(a, b, t(4, i, &[5]), t(2, dtype, &[4, 7, 9]), true));
             }
         }
+        for b in DType::BLOCKS {
+            let (e, a, c) = (b.block_elems(), t(0, f, &[5, 256]), t(2, f, &[5, 7]));
+            ops.push(Op::matmul(a.clone(), columns(t(1, b, &[256, 7])), c.clone()));
+            ops.push(Op::matmul(t(0, f, &[5, 7]), t(1, b, &[7, e]), t(2, f, &[5, e])));
+            ops.push(Op::grouped_matmul(a, columns(t(1, b, &[4, 256, 7])), t(4, i, &[5]), None, c, false));
+        }
         translates(&Matmul, &ops);
     }
 }

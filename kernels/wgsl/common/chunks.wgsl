@@ -6,7 +6,7 @@
 {% macro getter(name, x) %}
 {% set type = "i32" if x.dtype in ("i32", "i8", "u8") else "u32" if x.dtype == "u32" else "f32" %}
 fn get_{{ name }}({{ args(x.rank) }}c: u32, m: u32) -> vec4<{{ type }}> {
-{% if x.contiguous and type == "f32" and x.dtype in ("f32", "f16", "bf16") %}
+{% if x.contiguous and type == "f32" %}
     if m == 4u { return ld4_{{ name }}(at_{{ name }}({{ index(x.rank) }}c)); }
 {% endif %}
     let last = c + m - 1u;

@@ -7,25 +7,6 @@ fn b_at{{ s }}(z: u32, k: u32, j: u32) -> u32 {
     return at_{{ b_ }}({{ "0u" if mode == "weight" else "z" }}, {{ "k, j" if b_by == "mn" else "j, k" }});
 }
 fn b_step{{ s }}() -> u32 { return {{ "1u" if b_by == "k" else "params." ~ b_ ~ ("_s1" if b_by == "mn" else "_s2") }}; }
-{% if b.dtype == "q8_0" %}
-
-fn ld4_{{ b_ }}(e: u32) -> vec4<f32> {
-    let h = params.{{ b_ }}_o + (e >> 5u) * 17u;
-    let q = h + 1u + ((e & 31u) >> 1u);
-    let w = bitcast<i32>(half_{{ b_ }}(q) | (half_{{ b_ }}(q + 1u) << 16u));
-    let v = vec4<i32>(extractBits(w, 0u, 8u), extractBits(w, 8u, 8u), extractBits(w, 16u, 8u), w >> 24u);
-    return unpack2x16float(half_{{ b_ }}(h)).x * vec4<f32>(v);
-}
-{% elif b.dtype == "q4_0" %}
-
-fn ld4_{{ b_ }}(e: u32) -> vec4<f32> {
-    let h = params.{{ b_ }}_o + (e >> 5u) * 9u;
-    let q = h + 1u + ((e & 15u) >> 1u);
-    let w = (half_{{ b_ }}(q) | (half_{{ b_ }}(q + 1u) << 16u)) >> ((e & 16u) >> 2u);
-    let v = vec4<u32>(w & 15u, (w >> 8u) & 15u, (w >> 16u) & 15u, (w >> 24u) & 15u);
-    return unpack2x16float(half_{{ b_ }}(h)).x * (vec4<f32>(v) - 8.0);
-}
-{% endif %}
 {{ getter("c" ~ s, c) }}
 {{ putter("c" ~ s, c) }}
 {% if bias %}

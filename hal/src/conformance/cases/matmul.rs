@@ -1,7 +1,7 @@
 //! Matrix products.
 
 use super::{TRIPLES, broadcast, expert_offsets};
-use crate::conformance::case::{Cases, Value};
+use crate::conformance::case::{Cases, Style, Value};
 use crate::reference::Array;
 use crate::{DType, DType::*, OpKind, Shape};
 
@@ -76,6 +76,9 @@ pub fn matmul(c: &mut Cases) {
         let x = vec![a, Value::Blocks(block, Shape::new(&[2, 32, 64])), bias];
         c.all("batch of blocks", OpKind::Matmul { accumulate: true, bias: true }, x, vec![y]);
     }
+    for block in DType::BLOCKS {
+        blocks(c, block);
+    }
     // The sum cancels: only an accumulation in f32 gets near.
     let n = 512;
     let data: Vec<f64> =
@@ -86,6 +89,40 @@ pub fn matmul(c: &mut Cases) {
         let y = c.out(F32, &[1, 3]);
         c.add("cancelling", plain.clone(), vec![a, b], vec![y]);
     }
+}
+
+/// Products of few and many rows with blocks along k and along n, of which rows start at any byte.
+fn blocks(c: &mut Cases, block: DType) {
+    use Style::{Columns, Offset, Padded, Permuted, Plain};
+    let e = block.block_elems();
+    for (da, dc, [m, k, n], along, accumulate, bias) in [
+        (F32, F32, [1, 3 * e, 7], Permuted, false, false),
+        (BF16, BF16, [1, 2 * e, 40], Columns, false, true),
+        (F32, F32, [3, e, 33], Columns, true, false),
+        (F16, F16, [9, 3 * e, 5], Permuted, false, false),
+        (F32, F32, [67, e, 36], Columns, true, true),
+        (F32, F32, [1, 5, 3 * e], Padded, false, false),
+        (BF16, F32, [4, 9, e], Offset, false, true),
+        (F32, BF16, [34, 7, 2 * e], Plain, true, false),
+    ] {
+        let mut x = vec![c.data.normal(da, &[m, k], 1.0).into(), Value::Blocks(block, Shape::new(&[k, n]))];
+        if bias {
+            x.push(c.data.normal(F32, &[n], 1.0).into());
+        }
+        let y = c.out(dc, &[m, n]);
+        let name = if matches!(along, Permuted | Columns) { "blocks along k" } else { "blocks along n" };
+        c.lie(name, &[Plain, along, Plain, Plain], OpKind::Matmul { accumulate, bias }, x, vec![y]);
+    }
+    let a = c.data.normal(F32, &[2, 3, e], 1.0).into();
+    let y = c.out(F32, &[2, 3, 5]);
+    let x = vec![a, Value::Blocks(block, Shape::new(&[2, e, 5]))];
+    c.lie(
+        "batch of blocks",
+        &[Plain, Permuted, Padded],
+        OpKind::Matmul { accumulate: false, bias: false },
+        x,
+        vec![y],
+    );
 }
 
 pub fn grouped(c: &mut Cases) {
@@ -120,6 +157,17 @@ pub fn grouped(c: &mut Cases) {
     for block in [Q8_0, Q4_0] {
         add(c, [F32, block, F32], (12, 64, 32), true);
         add(c, [BF16, block, BF16], (9, 32, 96), false);
+    }
+    for block in DType::BLOCKS {
+        let e = block.block_elems();
+        for (name, offsets) in expert_offsets(11).into_iter().step_by(2) {
+            let b = Value::Blocks(block, Shape::new(&[4, e, 9]));
+            let x = vec![c.data.normal(F32, &[11, e], 1.0).into(), b, offsets];
+            let y = vec![c.out(F32, &[11, 9])];
+            let styles = [Style::Plain, Style::Permuted, Style::Plain, Style::Padded];
+            c.lie(name, &styles, OpKind::GroupedMatmul { accumulate: false, bias: false }, x, y);
+        }
+        add(c, [BF16, block, F32], (5, 3, e), false);
     }
 }
 

@@ -7,14 +7,20 @@ use crate::{DType, DType::*, OpKind, Shape};
 
 pub fn embedding(c: &mut Cases) {
     let index = || ints(&[7], &[3, 0, 10, -1, 11, i64::from(i32::MIN), i64::from(i32::MAX)]);
-    for from in [F32, F16, BF16, Q8_0, Q4_0] {
+    for from in DType::FLOATS {
         for to in DType::FLOATS {
-            let table: Value = match from {
-                d if d.is_block() => Value::Blocks(d, Shape::new(&[11, 96])),
-                d => c.data.normal(d, &[11, 19], 1.0).into(),
-            };
+            let table: Value = c.data.normal(from, &[11, 19], 1.0).into();
             let y = c.out(to, &[7, table.shape()[1]]);
             c.all("embedding", OpKind::Embedding, vec![table, index().into()], vec![y]);
+        }
+    }
+    for from in DType::BLOCKS {
+        let table = Value::Blocks(from, Shape::new(&[11, 3 * from.block_elems()]));
+        let y = c.out(F32, &[7, table.shape()[1]]);
+        c.all("embedding of blocks", OpKind::Embedding, vec![table.clone(), index().into()], vec![y]);
+        for to in [F16, BF16] {
+            let y = c.out(to, &[7, table.shape()[1]]);
+            c.add("embedding of blocks", OpKind::Embedding, vec![table.clone(), index().into()], vec![y]);
         }
     }
     for (rows, width, n) in [(1, 1, 1), (5, 3, 0), (5, 0, 4), (300, 64, 129), (2, 4096, 3), (32_000, 5, 17)] {

@@ -200,8 +200,8 @@ mod tests {
                 let (target, loss, lse) = (t(1, I32, &[3]), t(2, F32, &[3]), t(3, F32, &[3]));
                 ops.push(Op::cross_entropy(x.clone(), target.clone(), loss.clone(), lse.clone()));
                 ops.push(Op::cross_entropy_backward(x.clone(), target, lse, loss, x.clone()));
-                for from in [F32, F16, BF16, Q8_0, Q4_0] {
-                    ops.push(Op::embedding(t(0, from, &[5, 32]), t(1, I32, &[3]), make(2, &[3, 32])));
+                for from in DType::FLOATS.into_iter().chain(DType::BLOCKS) {
+                    ops.push(Op::embedding(t(0, from, &[5, 256]), t(1, I32, &[3]), make(2, &[3, 256])));
                 }
             }
         }
