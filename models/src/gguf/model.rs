@@ -94,6 +94,16 @@ impl GgufModel {
 
     /// A parameter's data, of the parameter's shape.
     pub fn parameter(&self, spec: &ParamSpec) -> Result<GgufParameter<'_>, GgufError> {
+        let mut parameter = self.as_stored(spec)?;
+        if self.architecture.moves_rows(spec.id) {
+            let (rows, head_dim) = (parameter.shape[0], self.config.head_dim);
+            parameter.bytes = half_split(&parameter.bytes, rows, rows / head_dim).into();
+        }
+        Ok(parameter)
+    }
+
+    /// A parameter's data with rows in the file's order.
+    fn as_stored(&self, spec: &ParamSpec) -> Result<GgufParameter<'_>, GgufError> {
         let place = self.place(spec.id).ok_or_else(|| GgufError::Unsupported {
             what: format!("parameter {} in architecture {:?}", spec.name, self.architecture.name),
             wanted: "its models have none".into(),
@@ -103,9 +113,9 @@ impl GgufModel {
             let stack = [&[experts], &spec.shape[..]].concat();
             return self.whole(&place.tensor, &stack)?.member(expert);
         }
-        let mut parameter = self.whole(&place.tensor, &spec.shape)?;
+        let parameter = self.whole(&place.tensor, &spec.shape)?;
         if self.architecture.moves_rows(spec.id) {
-            parameter.move_rows(self.config.head_dim)?;
+            parameter.check_rows(self.config.head_dim)?;
         }
         Ok(parameter)
     }
@@ -145,7 +155,7 @@ impl GgufModel {
             // Only the first of a stack is looked at: the others are as large as it.
             let first = self.place(spec.id).is_none_or(|place| used.insert(place.tensor));
             if first {
-                self.parameter(spec)?;
+                self.as_stored(spec)?;
             }
         }
         let names = self.gguf.tensors().map(|t| t.name);
@@ -169,15 +179,18 @@ impl<'a> GgufParameter<'a> {
         Ok(GgufParameter { shape, bytes, ..self })
     }
 
-    /// Brings the rows of each head into Hugging Face's order.
-    fn move_rows(&mut self, head_dim: usize) -> Result<(), GgufError> {
-        let rows = self.shape[0];
+    /// Its rows can be moved within heads.
+    fn check_rows(&self, head_dim: usize) -> Result<(), GgufError> {
+        let rows = self.shape.first().copied().unwrap_or(0);
+        if rows == 0 || !rows.is_multiple_of(head_dim) {
+            let reason = format!("{rows} rows; it must have whole heads of {head_dim}");
+            return Err(GgufError::tensor(self.tensor, reason));
+        }
         // A vector's rows are its elements: each must have bytes of its own.
         if self.shape.len() == 1 && self.ggml_type.block_elems() > 1 {
             let reason = format!("a bias of type {}; it must be of a plain type", self.ggml_type);
             return Err(GgufError::tensor(self.tensor, reason));
         }
-        self.bytes = half_split(&self.bytes, rows, rows / head_dim).into();
         Ok(())
     }
 

@@ -124,25 +124,55 @@ fn tensors_that_are_missing_or_of_another_shape_are_named() {
 
 #[test]
 fn rows_move_in_whatever_type_they_are() {
-    let blocks: Vec<u8> = (0..8 * 18).collect();
-    let mut parameter = GgufParameter {
-        tensor: "q",
-        ggml_type: GgmlType::Q4_0,
-        shape: vec![8, 32],
-        bytes: Cow::Borrowed(&blocks),
+    let (_, file) = exported("mixtral");
+    let gguf = Gguf::from_bytes(file).unwrap();
+    let quantised = |ggml_type: GgmlType| {
+        let mut writer = GgufWriter::new();
+        for (key, value) in gguf.metadata() {
+            writer.metadata(key, value).unwrap();
+        }
+        for t in gguf.tensors() {
+            if t.name != "blk.0.attn_k.weight" {
+                writer.tensor(t.name, t.ggml_type, t.shape, move || Ok(t.bytes.into())).unwrap();
+                continue;
+            }
+            // Each row has its own number in all bytes.
+            let row = ggml_type.bytes(&t.shape[1..]).unwrap();
+            let bytes: Vec<u8> = (0..t.shape[0]).flat_map(|i| vec![i as u8; row]).collect();
+            writer.tensor(t.name, ggml_type, t.shape, || Ok(bytes.into())).unwrap();
+        }
+        let mut out = Vec::new();
+        writer.write(&mut out).unwrap();
+        GgufModel::new(Gguf::from_bytes(out).unwrap()).unwrap()
     };
-    parameter.move_rows(4).unwrap();
-    let rows: Vec<u8> = parameter.bytes.chunks_exact(18).map(|row| row[0] / 18).collect();
-    assert_eq!(rows, [0, 2, 1, 3, 4, 6, 5, 7]);
-    assert!(parameter.bytes.chunks_exact(18).all(|row| row.windows(2).all(|w| w[1] == w[0] + 1)));
+    for ggml_type in [GgmlType::F16, GgmlType::Q8_0, GgmlType::Q4_1] {
+        let model = quantised(ggml_type);
+        let specs = parameters(model.config());
+        let key = specs.iter().find(|s| s.name == "model.layers.0.self_attn.k_proj.weight").unwrap();
+        let found = model.parameter(key).unwrap();
+        let row = ggml_type.bytes(&key.shape[1..]).unwrap();
+        let head_dim = model.config().head_dim;
+        for (i, bytes) in found.bytes.chunks_exact(row).enumerate() {
+            let (head, within) = (i / head_dim, i % head_dim);
+            let from = head * head_dim + 2 * (within % (head_dim / 2)) + within / (head_dim / 2);
+            assert_eq!(bytes, vec![from as u8; row], "row {i} of {ggml_type}");
+        }
+    }
+}
 
-    let mut bias = GgufParameter {
-        tensor: "q",
-        ggml_type: GgmlType::Q4_0,
-        shape: vec![32],
-        bytes: Cow::Borrowed(&blocks[..18]),
+#[test]
+fn rows_that_are_no_heads_are_not_moved() {
+    let check = |ggml_type: GgmlType, shape: &[usize]| {
+        let bytes = Cow::Owned(Vec::new());
+        GgufParameter { tensor: "q", ggml_type, shape: shape.to_vec(), bytes }.check_rows(4)
     };
-    assert!(bias.move_rows(4).unwrap_err().to_string().contains("a bias of type q4_0"));
+    check(GgmlType::Q4_0, &[8, 32]).unwrap();
+    check(GgmlType::F32, &[8]).unwrap();
+    for shape in [&[0, 32][..], &[6, 32], &[]] {
+        assert!(check(GgmlType::F32, shape).unwrap_err().to_string().contains("whole heads of 4"));
+    }
+    let message = check(GgmlType::Q4_0, &[32]).unwrap_err().to_string();
+    assert_eq!(message, "tensor \"q\": a bias of type q4_0; it must be of a plain type");
 }
 
 #[test]
