@@ -18,6 +18,7 @@ case "$*" in
 esac
 
 source scripts/drivers.sh
+source scripts/models.sh
 export CARGO_BUILD_JOBS="${CARGO_BUILD_JOBS:-2}"
 # Which part of long lists is run: another one for each commit.
 commit=$(git rev-parse HEAD 2>/dev/null | cksum | cut -d ' ' -f 1)
@@ -61,6 +62,7 @@ trap summary EXIT
 
 stage tools install_tools
 stage drivers install_drivers
+stage models install_models
 stage style cargo fmt --all --check
 stage lints cargo clippy --workspace --all-targets -- -D warnings
 stage build cargo build --release

@@ -44,6 +44,14 @@ pub enum Error {
     /// There is nothing to continue.
     #[error("the prompt has no tokens")]
     EmptyPrompt,
+    /// A text is too short to be scored.
+    #[error("the text has {tokens} tokens; two windows of the context, {wanted} tokens, are the least")]
+    TextTooShort {
+        /// Tokens of the text.
+        tokens: usize,
+        /// The fewest that will do.
+        wanted: usize,
+    },
     /// Choices of experts that can't be replayed.
     #[error(
         "experts to be replayed must be {per_token} of {experts} for each of {tokens} tokens in {layers} layers"

@@ -4,7 +4,9 @@
 mod decoder;
 mod generate;
 pub mod parity;
+mod perplexity;
 
 pub use decoder::{Decoder, Fed, Want};
 pub(crate) use generate::PREFILL;
 pub use generate::{Finish, GenerateOptions, Generation, Generator};
+pub use perplexity::{Perplexity, perplexity};

@@ -7,6 +7,7 @@
 pub mod chat;
 pub mod checkpoint;
 pub mod config;
+pub mod convert;
 pub mod data;
 mod error;
 pub mod gguf;

@@ -66,14 +66,7 @@ impl Model {
 
     /// Number of weights, and how many of them a token uses.
     pub fn parameter_counts(&self) -> (usize, usize) {
-        let per_token = self.config.moe.as_ref().map_or(1, |m| m.num_experts_per_tok);
-        let mut total = 0;
-        let mut active = 0;
-        for p in &self.table.list {
-            total += p.elems();
-            active += p.elems() / p.members.len() * p.members.len().min(per_token);
-        }
-        (total, active)
+        self.table.counts(&self.config)
     }
 
     /// Layers with experts, experts in each, and experts that a token chooses there; zeros in a dense model.

@@ -14,6 +14,7 @@ mod values;
 mod write;
 
 pub use error::WeightsError;
+pub use experts::push_parameters;
 pub use open::{TensorView, Weights};
 pub use safetensors::Dtype;
 pub use values::{ParameterSource, Values};

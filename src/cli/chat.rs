@@ -2,16 +2,15 @@
 
 use super::DeviceArgs;
 use super::error::{Error, Result};
-use super::generate::{rate, tokenizer_of};
+use super::generate::rate;
+use super::model::{ModelArgs, load};
 use super::output::{self, note};
 use super::sampling::SamplingArgs;
 use halite::hal::Device;
-use halite::models::chat::{ChatTemplate, Message, Session, SessionOptions, Statistics};
-use halite::models::checkpoint::model_folder;
+use halite::models::chat::{Message, Session, SessionOptions, Statistics};
 use halite::models::inference::Finish;
-use halite::models::model::Model;
+use halite::models::model::WeightTypes;
 use std::io::{BufRead, IsTerminal, Read, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -35,9 +34,8 @@ All else is said to the model. Ctrl-C ends an answer, or the chat between answer
                         echo 'What is a monad?' | halite chat --model models/SmolLM2-135M-Instruct --system 'Be brief.'"
 )]
 pub struct Chat {
-    /// A model folder, or the folder of a training run
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// What the model is told at the beginning
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -56,11 +54,12 @@ pub struct Chat {
 impl Chat {
     pub fn run(self) -> Result<()> {
         // Before the weights are read: this is what is missing most often.
-        let template = ChatTemplate::open_folder(&model_folder(&self.model)?)?;
+        let files = self.model.find()?;
+        let template = files.chat_template()?;
         let device = self.device.open()?;
-        let mut model = Model::open(device.clone(), &self.model)?;
-        let tokenizer = tokenizer_of(&self.model)?;
-        let sampling = self.sampling.options(&mut model, &self.model)?;
+        let mut model = load(&files, device.clone(), WeightTypes::Stored)?;
+        let tokenizer = files.tokenizer()?;
+        let sampling = self.sampling.options(&mut model, &files)?;
         let options = SessionOptions { sampling, max_new_tokens: self.max_new_tokens };
         let context = self.context.unwrap_or(model.config.max_position_embeddings.min(8192));
         let mut session = Session::new(&model, &tokenizer, template, context)?;
@@ -70,7 +69,7 @@ impl Chat {
         let interrupt = Interrupt::new();
         let terminal = std::io::stdin().is_terminal();
         if terminal {
-            note!("{}: /help for help, /exit or Ctrl-D to end", self.model.display());
+            note!("{}: /help for help, /exit or Ctrl-D to end", self.model.path.display());
         }
         let mut input = std::io::stdin().lock();
         while let Some(line) = read_line(&mut input, terminal)? {

@@ -2,14 +2,12 @@
 
 use super::DeviceArgs;
 use super::error::{Error, Result};
+use super::model::ModelArgs;
 use super::output::{self, note};
 use super::sampling::SamplingArgs;
-use halite::models::checkpoint::model_folder;
 use halite::models::inference::{GenerateOptions, Generation, Generator};
-use halite::models::model::Model;
-use halite::models::tokenizer::Tokenizer;
+use halite::models::model::WeightTypes;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 
 /// Continue a text
 #[derive(clap::Args)]
@@ -19,9 +17,8 @@ use std::path::{Path, PathBuf};
                         halite generate --model runs/tiny --prompt 'The ' --temperature 0.8 --top-p 0.95 --seed 7"
 )]
 pub struct Generate {
-    /// A model folder, or the folder of a training run
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The text to continue
     #[arg(long, value_name = "TEXT")]
     prompt: String,
@@ -40,19 +37,14 @@ pub struct Generate {
     json: bool,
 }
 
-/// The tokenizer of a model folder or of a training run.
-pub fn tokenizer_of(model: &Path) -> Result<Tokenizer> {
-    Ok(Tokenizer::from_file(model_folder(model)?.join("tokenizer.json"))?)
-}
-
 impl Generate {
     pub fn run(self) -> Result<()> {
         let device = self.device.open()?;
         // The model first: that of a checkpoint is compared with its manifest, its tokenizer too.
-        let mut model = Model::open(device, &self.model)?;
-        let tokenizer = tokenizer_of(&self.model)?;
+        let (files, mut model) = self.model.load(device, WeightTypes::Stored)?;
+        let tokenizer = files.tokenizer()?;
         let options = GenerateOptions {
-            sampling: self.sampling.options(&mut model, &self.model)?,
+            sampling: self.sampling.options(&mut model, &files)?,
             max_new_tokens: self.max_new_tokens,
             stop: self.stop,
         };

@@ -1,11 +1,14 @@
-//! `halite inspect`: logits and gradients as files, for comparison with other software.
+//! `halite inspect`: what a model is made of; its logits and gradients as files, for comparison with other software.
+
+mod model;
 
 use super::DeviceArgs;
 use super::error::{Error, Result};
+use super::model::ModelArgs;
 use halite::models::Error as ModelError;
 use halite::models::data::Batch;
 use halite::models::inference::{Decoder, Want};
-use halite::models::model::Model;
+use halite::models::model::WeightTypes;
 use halite::models::training::{OptimizerOptions, Trainer};
 use halite::models::weights::{TensorSource, Weights, save_tensors};
 use std::path::PathBuf;
@@ -13,7 +16,7 @@ use std::path::PathBuf;
 /// Tokens of the greedy continuation.
 const GREEDY: usize = 16;
 
-/// Write a model's numbers to a file, to compare with other software
+/// Say what a model is made of, or write its numbers to a file, to compare with other software
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  halite inspect logits --model DIR --ids-from reference.safetensors --out ours.safetensors"
@@ -25,6 +28,7 @@ pub struct Inspect {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    Model(model::InspectModel),
     /// For each int64 tensor input_ids.N write f32 logits.N [tokens, vocab] and int64 greedy.N [16]
     #[command(
         after_help = "Example:\n  halite inspect logits --model DIR --ids-from reference.safetensors --out ours.safetensors"
@@ -48,9 +52,8 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Files {
-    /// A model folder, or the folder of a training run
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// A safetensors file with token ids
     #[arg(long, value_name = "FILE")]
     ids_from: PathBuf,
@@ -64,6 +67,7 @@ struct Files {
 impl Inspect {
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Model(c) => c.run(),
             Command::Logits { files, decode } => logits(&files, decode),
             Command::Grads { files } => grads(&files),
         }
@@ -76,7 +80,7 @@ fn logits(files: &Files, decode: bool) -> Result<()> {
     if names.is_empty() {
         return Err(Error::Failed(format!("{} has no tensor input_ids.N", files.ids_from.display())));
     }
-    let model = Model::open(files.device.open()?, &files.model)?;
+    let (_, model) = files.model.load(files.device.open()?, WeightTypes::Stored)?;
     let vocab = model.config.vocab_size;
     let mut results: Vec<(&str, Vec<f32>, Vec<i64>)> = Vec::new();
     for name in names {
@@ -131,7 +135,7 @@ pub fn train_ids(path: &std::path::Path, vocab_size: usize) -> Result<(Batch, us
 }
 
 fn grads(files: &Files) -> Result<()> {
-    let model = Model::open(files.device.open()?, &files.model)?;
+    let (_, model) = files.model.load(files.device.open()?, WeightTypes::F32)?;
     let (batch, tokens) = train_ids(&files.ids_from, model.config.vocab_size)?;
     let options = OptimizerOptions { balance: false, ..Default::default() };
     let mut trainer = Trainer::new(model, options, tokens)?;

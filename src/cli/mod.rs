@@ -5,12 +5,15 @@
 
 mod bench;
 mod chat;
+mod convert;
 mod demo;
 mod devices;
 mod error;
 mod generate;
 mod inspect;
+mod model;
 mod output;
+mod perplexity;
 mod sampling;
 mod tokenizer;
 mod train;
@@ -48,6 +51,8 @@ enum Command {
     Train(Box<train::Train>),
     Generate(generate::Generate),
     Chat(chat::Chat),
+    Perplexity(perplexity::Perplexity),
+    Convert(convert::Convert),
     Inspect(inspect::Inspect),
     Demo(demo::Demo),
     Bench(bench::Bench),
@@ -131,6 +136,8 @@ pub fn main() -> ExitCode {
         Command::Train(c) => c.run(),
         Command::Generate(c) => c.run(),
         Command::Chat(c) => c.run(),
+        Command::Perplexity(c) => c.run(),
+        Command::Convert(c) => c.run(),
         Command::Inspect(c) => c.run(),
         Command::Demo(c) => c.run(),
         Command::Bench(c) => c.run(),

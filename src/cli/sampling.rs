@@ -1,11 +1,10 @@
 //! How tokens are chosen: the arguments of `generate` and `chat`, and what a model folder says.
 
 use super::error::Result;
-use halite::models::checkpoint::model_folder;
+use halite::models::ModelFiles;
 use halite::models::config::GenerationConfig;
 use halite::models::model::Model;
 use halite::models::sampling::SamplingOptions;
-use std::path::Path;
 
 /// What isn't given is as the model's generation_config.json says.
 #[derive(clap::Args, Clone, Debug)]
@@ -32,9 +31,12 @@ pub struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// The options for a model from `folder`, which also learns of the tokens that end its texts.
-    pub fn options(&self, model: &mut Model, folder: &Path) -> Result<SamplingOptions> {
-        let said = GenerationConfig::open_folder(&model_folder(folder)?)?;
+    /// The options for a model from these files, which also learns of the tokens that end its texts.
+    pub fn options(&self, model: &mut Model, files: &ModelFiles) -> Result<SamplingOptions> {
+        let said = match files {
+            ModelFiles::Folder(folder) => GenerationConfig::open_folder(&folder.dir)?,
+            ModelFiles::Gguf(_) => GenerationConfig::default(),
+        };
         model.config.eos_token_ids.extend(&said.eos_token_ids);
         let default = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
         let default = said.sampling().unwrap_or(default);

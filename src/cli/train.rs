@@ -2,8 +2,8 @@
 
 use super::DeviceArgs;
 use super::error::{Error, Result};
-use super::generate::tokenizer_of;
 use super::inspect::train_ids;
+use super::model::tokenizer_of;
 use super::output::{self, note, say};
 use halite::hal::Device;
 use halite::models::checkpoint::{self, Checkpoint, model_folder, parse_step_name};

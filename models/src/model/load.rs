@@ -39,8 +39,7 @@ impl Model {
                 p.members.iter().map(|spec| from.values(spec)).collect::<Result<_>>()?;
             let dtype = values[0].dtype;
             let alike = values.iter().all(|v| v.dtype == dtype);
-            let kept = types == WeightTypes::Stored && alike && is_matrix(p) && reads(&*device, p, dtype);
-            if kept {
+            if types == WeightTypes::Stored && alike && p.type_on(&*device, dtype) == dtype {
                 weights.push(p, dtype)?;
                 put(&weights, i, &values)?;
             } else {
@@ -66,9 +65,13 @@ impl Model {
     }
 }
 
-/// Whether a parameter is multiplied with, so that its type is free.
-fn is_matrix(p: &Parameter) -> bool {
-    p.decay() && p.shape.len() >= 2
+impl Parameter {
+    /// The type that the parameter has on a device when it is stored as `stored`: that one if it is multiplied
+    /// with and the device can, else f32.
+    pub fn type_on(&self, device: &dyn Device, stored: DType) -> DType {
+        let matrix = self.decay() && self.shape.len() >= 2;
+        if matrix && reads(device, self, stored) { stored } else { DType::F32 }
+    }
 }
 
 /// Members one after another.

@@ -90,6 +90,18 @@ impl ParameterTable {
         let weights = tree(config, &index);
         ParameterTable { list, weights }
     }
+
+    /// Number of weights, and how many of them a token uses.
+    pub fn counts(&self, config: &ModelConfig) -> (usize, usize) {
+        let per_token = config.moe.as_ref().map_or(1, |m| m.num_experts_per_tok);
+        let mut total = 0;
+        let mut active = 0;
+        for p in &self.list {
+            total += p.elems();
+            active += p.elems() / p.members.len() * p.members.len().min(per_token);
+        }
+        (total, active)
+    }
 }
 
 fn tree(config: &ModelConfig, index: &HashMap<ParamId, usize>) -> Weights<usize> {

@@ -5,11 +5,13 @@ use super::source::BatchSource;
 use super::step::Trainer;
 use super::{RunConfig, TrainingConfig};
 use crate::checkpoint::{Checkpoint, CheckpointStore, Moment, Snapshot, TrainState, Tuning, moment_name};
+use crate::config::{ParamId, ParamSpec};
 use crate::data::{Corpus, ValidationBatches};
 use crate::model::{Model, ParameterSet};
-use crate::weights::{TensorMeta, TensorSource};
+use crate::weights::{TensorMeta, TensorSource, push_parameters};
 use crate::{Error, Result};
 use halite_hal::Device;
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -199,13 +201,21 @@ impl<'s> Run<'s> {
         };
         let model = &self.trainer.model;
         let files: Vec<(&str, &[u8])> = self.files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
+        let places: HashMap<ParamId, (usize, usize)> = (model.table.list.iter().enumerate())
+            .flat_map(|(i, p)| p.members.iter().enumerate().map(move |(m, spec)| (spec.id, (i, m))))
+            .collect();
         let mut parameters = TensorSource::new();
-        tensors(&mut parameters, model, &model.weights, |_| true, str::to_string);
+        let specs = model.table.list.iter().flat_map(|p| &p.members);
+        let specs = specs.map(|spec| (spec.clone(), safetensors::Dtype::F32));
+        push_parameters(&mut parameters, model.config.model_type, specs, |spec: &ParamSpec| {
+            let (i, m) = places[&spec.id];
+            Ok(model.weights.read_bytes(&model.table, i, m)?)
+        });
         let mut optimizer = TensorSource::new();
         for (moment, set) in
             [(Moment::First, &self.trainer.first_moments), (Moment::Second, &self.trainer.second_moments)]
         {
-            tensors(&mut optimizer, model, set, |trained| trained, |name| moment_name(moment, name));
+            moments(&mut optimizer, model, set, moment);
         }
         let config = &model.config;
         let tuning = Tuning::of(&*model.device);
@@ -216,18 +226,12 @@ impl<'s> Run<'s> {
     }
 }
 
-/// Lists a set's logical parameters to be written, read from the device one by one.
-fn tensors<'a>(
-    to: &mut TensorSource<'a>,
-    model: &'a Model,
-    set: &'a ParameterSet,
-    wanted: impl Fn(bool) -> bool,
-    rename: impl Fn(&str) -> String,
-) {
-    for (i, p) in model.table.list.iter().enumerate().filter(|(_, p)| wanted(p.trainable())) {
+/// Lists the moments of all parameters that are trained, read from the device one by one.
+fn moments<'a>(to: &mut TensorSource<'a>, model: &'a Model, set: &'a ParameterSet, moment: Moment) {
+    for (i, p) in model.table.list.iter().enumerate().filter(|(_, p)| p.trainable()) {
         for (m, spec) in p.members.iter().enumerate() {
             let meta = TensorMeta {
-                name: rename(&spec.name),
+                name: moment_name(moment, &spec.name),
                 dtype: safetensors::Dtype::F32,
                 shape: spec.shape.clone(),
             };

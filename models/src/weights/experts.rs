@@ -1,4 +1,5 @@
-//! Experts that a checkpoint stores stacked, as gpt-oss does: where one expert's matrix or bias lies.
+//! Experts that a checkpoint stores stacked, as gpt-oss does: where one expert's matrix or bias lies, and the way
+//! back.
 //!
 //! `gate_up_proj [experts, hidden, 2·width]` has gate and up in turns, input by output; `down_proj [experts, width,
 //! hidden]` too. Their quantised form is output by input: `…_blocks [experts, out, in/32, 16]` of two e2m1 numbers
@@ -8,8 +9,8 @@
 use halite_hal::DType;
 use safetensors::Dtype;
 
-use super::{TensorView, Values, Weights, WeightsError};
-use crate::config::{LayerParam, ParamId, ParamSpec, Projection};
+use super::{BoxError, TensorMeta, TensorSource, TensorView, Values, Weights, WeightsError};
+use crate::config::{LayerParam, ModelType, ParamId, ParamSpec, Projection};
 
 /// Elements that share a scale.
 const BLOCK: usize = 32;
@@ -50,6 +51,63 @@ impl Part {
 
     fn blocks(&self) -> [String; 2] {
         ["blocks", "scales"].map(|what| format!("{}_{what}", self.name))
+    }
+}
+
+/// A tensor of a folder: one parameter, or a stack of them.
+struct Stored {
+    meta: TensorMeta,
+    /// The parameters, and the part of the stack that each is.
+    members: Vec<(ParamSpec, Option<Part>)>,
+}
+
+/// Adds the tensors of a model to be written as its model type has them in folders, in one element type. `read`
+/// gives a parameter's elements in that type, in the parameter's own shape.
+pub fn push_parameters<'a>(
+    to: &mut TensorSource<'a>,
+    model_type: ModelType,
+    specs: impl IntoIterator<Item = (ParamSpec, Dtype)>,
+    read: impl Fn(&ParamSpec) -> Result<Vec<u8>, BoxError> + Clone + 'a,
+) {
+    let mut tensors: Vec<Stored> = Vec::new();
+    for (spec, dtype) in specs {
+        let part = Part::of(&spec).filter(|_| model_type == ModelType::GptOss);
+        let stack = part.as_ref().and_then(|p| tensors.iter().position(|t| t.meta.name == p.name));
+        if let Some(at) = stack {
+            tensors[at].meta.shape[0] = part.as_ref().map_or(1, |p| p.expert + 1);
+            tensors[at].members.push((spec, part));
+            continue;
+        }
+        let (name, shape) = match &part {
+            None => (spec.name.clone(), spec.shape.clone()),
+            Some(p) => {
+                let wide = p.step * spec.shape[0];
+                (p.name.clone(), [&[1], &spec.shape[1..], &[wide]].concat())
+            }
+        };
+        tensors.push(Stored { meta: TensorMeta { name, dtype, shape }, members: vec![(spec, part)] });
+    }
+    for Stored { meta, members } in tensors {
+        let read = read.clone();
+        let (size, elems) = (meta.dtype.bitsize() / 8, meta.shape.iter().product::<usize>());
+        let per_expert = elems / meta.shape.first().copied().unwrap_or(1).max(1);
+        let wide = meta.shape.last().copied().unwrap_or(1);
+        to.push(meta, move || {
+            let [(spec, None)] = &members[..] else {
+                let mut bytes = vec![0; elems * size];
+                for (spec, part) in members.iter().filter_map(|(s, p)| Some((s, p.as_ref()?))) {
+                    let values = read(spec)?;
+                    let input = spec.shape.get(1).copied().unwrap_or(1);
+                    for (i, value) in values.chunks_exact(size).enumerate() {
+                        let (o, k) = (i / input, i % input);
+                        let at = part.expert * per_expert + k * wide + part.first + part.step * o;
+                        bytes[at * size..][..size].copy_from_slice(value);
+                    }
+                }
+                return Ok(bytes.into());
+            };
+            Ok(read(spec)?.into())
+        });
     }
 }
 

@@ -1,0 +1,152 @@
+//! Models from one file format to the other, and from one type of weights to another.
+//!
+//! Matrices get the type asked for; norms, biases and routers stay f32. Rows that a block type doesn't divide get
+//! what llama.cpp gives them: `Q4_K` becomes `Q5_0`, and what has no blocks of 32 either f16. The head of a model
+//! that is quantised to fewer than 8 bits is `Q6_K`, or `Q8_0` where rows have no blocks of 256.
+
+use crate::config::{LayerParam, ParamId, ParamSpec, parameters};
+use crate::gguf::{GgmlType, GgufExport, GgufWriter};
+use crate::open::ModelFiles;
+use crate::replace::replace_file;
+use crate::weights::{
+    BoxError, Dtype, ParameterSource, TensorSource, Values, WeightsError, push_parameters, save_tensors,
+};
+use crate::{Error, Result};
+use half::{bf16, f16};
+use halite_hal::{DType, blocks};
+use std::path::Path;
+
+/// Types that weights can be written in.
+pub const TYPES: [DType; 6] = [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q4K];
+
+/// The type that a parameter is written in, when matrices are to have `wanted`.
+pub fn written_type(spec: &ParamSpec, tied: bool, wanted: DType) -> DType {
+    let router = matches!(spec.id, ParamId::Layer { param: LayerParam::Router | LayerParam::SharedGate, .. });
+    let &[_, width] = &spec.shape[..] else { return DType::F32 };
+    if router {
+        return DType::F32;
+    }
+    let divides = |dtype: DType| width.is_multiple_of(dtype.block_elems());
+    let head = spec.id == ParamId::Head || tied && spec.id == ParamId::Embedding;
+    match wanted {
+        DType::Q4_0 | DType::Q4K if head && divides(DType::Q6K) => DType::Q6K,
+        DType::Q4_0 | DType::Q4K if head && divides(DType::Q8_0) => DType::Q8_0,
+        DType::Q4K if !divides(DType::Q4K) && divides(DType::Q5_0) => DType::Q5_0,
+        wanted if divides(wanted) => wanted,
+        _ => DType::F16,
+    }
+}
+
+/// Values in another type; the same bytes where it is theirs already.
+fn converted(values: Values<'_>, spec: &ParamSpec, to: DType) -> Result<Vec<u8>> {
+    if values.dtype == to {
+        return Ok(values.bytes.into_owned());
+    }
+    let x = values.to_f32(&spec.name)?;
+    Ok(match to {
+        DType::F32 => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        DType::F16 => x.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
+        DType::BF16 => x.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
+        block => {
+            let mut bytes = vec![0; x.len() / block.block_elems() * block.block_bytes()];
+            blocks::encode(block, &x, &mut bytes)
+                .map_err(|e| WeightsError::Values { name: spec.name.clone(), reason: e.to_string() })?;
+            bytes
+        }
+    })
+}
+
+/// Writes a GGUF file, which replaces an older one when it is complete. `done` hears of each tensor that is
+/// written, and how many there are. Returns whether the tokenizer is in it: that of a GGUF file is, that of a
+/// folder isn't.
+pub fn to_gguf(from: &ModelFiles, wanted: DType, path: &Path, done: &dyn Fn(usize)) -> Result<bool> {
+    let config = from.config();
+    let export = GgufExport::new(config)?;
+    let mut writer = GgufWriter::new();
+    export.describe(&mut writer)?;
+    let tokenizer = copy_tokenizer(from, &mut writer)?;
+    let tensors = export.tensors()?;
+    let count = tensors.len();
+    for tensor in tensors {
+        let dtype = written_type(&tensor.members[0], config.tie_word_embeddings, wanted);
+        let ggml = GgmlType::of(dtype).ok_or_else(|| WeightsError::Values {
+            name: tensor.name.clone(),
+            reason: format!("GGUF has no type {dtype}"),
+        })?;
+        tensor.add_to(&mut writer, ggml, move |members| {
+            let mut bytes = Vec::new();
+            for spec in members {
+                bytes.extend(converted(from.values(spec)?, spec, dtype)?);
+            }
+            done(count);
+            Ok::<_, BoxError>(bytes)
+        })?;
+    }
+    writer.save(path)?;
+    Ok(tokenizer)
+}
+
+/// The metadata of a GGUF file's tokenizer, as they are.
+fn copy_tokenizer(from: &ModelFiles, writer: &mut GgufWriter<'_>) -> Result<bool> {
+    let ModelFiles::Gguf(model) = from else {
+        writer.metadata("tokenizer.ggml.model", "none")?;
+        return Ok(false);
+    };
+    // These the configuration has written.
+    let written =
+        ["tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"];
+    for (key, value) in model.gguf().metadata() {
+        if key.starts_with("tokenizer.") && !written.contains(&key) {
+            writer.metadata(key, value)?;
+        }
+    }
+    Ok(true)
+}
+
+/// Writes a Hugging Face folder: `config.json`, `model.safetensors`, and `tokenizer.json` if the model has a
+/// tokenizer, which is returned. The weights are f32, f16 or bf16.
+pub fn to_folder(from: &ModelFiles, wanted: DType, dir: &Path, done: &dyn Fn(usize)) -> Result<bool> {
+    let config = from.config();
+    let (name, stored) = match wanted {
+        DType::F32 => ("float32", Dtype::F32),
+        DType::F16 => ("float16", Dtype::F16),
+        DType::BF16 => ("bfloat16", Dtype::BF16),
+        block => {
+            let reason = format!("safetensors have no type {block}; a folder can have f32, f16 or bf16");
+            return Err(WeightsError::Values { name: "model.safetensors".into(), reason }.into());
+        }
+    };
+    let file = |path: &Path, content: &[u8]| -> Result<()> {
+        let io = |source| WeightsError::Io { path: path.into(), source };
+        replace_file(path, |out| std::io::Write::write_all(out, content))
+            .map_err(|e: std::io::Error| io(e).into())
+    };
+    std::fs::create_dir_all(dir).map_err(|source| WeightsError::Io { path: dir.into(), source })?;
+    let specs = parameters(config);
+    let count = specs.len();
+    let types = |spec: &ParamSpec| match written_type(spec, config.tie_word_embeddings, wanted) {
+        DType::F32 => (DType::F32, Dtype::F32),
+        _ => (wanted, stored),
+    };
+    let mut source = TensorSource::new();
+    let specs = specs.into_iter().map(|spec| {
+        let dtype = types(&spec).1;
+        (spec, dtype)
+    });
+    push_parameters(&mut source, config.model_type, specs, move |spec| {
+        done(count);
+        Ok(converted(from.values(spec)?, spec, types(spec).0)?)
+    });
+    save_tensors(&dir.join("model.safetensors"), source)?;
+    let mut json = config.to_json();
+    json["torch_dtype"] = name.into();
+    file(&dir.join("config.json"), format!("{json:#}\n").as_bytes())?;
+    match from.tokenizer() {
+        Ok(tokenizer) => {
+            tokenizer.save(dir.join("tokenizer.json"))?;
+            Ok(true)
+        }
+        Err(Error::Tokenizer(_) | Error::Gguf(_)) => Ok(false),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,128 @@
+//! Models in files of both formats: found, converted, inspected, scored.
+
+mod common;
+
+use common::parity::tensors;
+use common::{Place, data};
+use halite::hal::DType;
+use halite::models::ModelFiles;
+use halite::models::config::parameters;
+use halite::models::weights::{ParameterSource, Weights};
+
+/// Reference models that GGUF has an architecture for.
+const IN_GGUF: [&str; 3] = ["mixtral", "mixtral_6x3", "glm4_moe"];
+
+#[test]
+fn a_model_comes_back_from_gguf_with_the_same_bytes() {
+    for model in IN_GGUF {
+        let place = Place::new();
+        place.add(model);
+        place.ok(&format!("convert --model {model} --out m.gguf"));
+        place.ok("convert --model m.gguf --out back");
+        let read = |path: &std::path::Path| Weights::open_folder(path).unwrap();
+        let (before, after) = (read(&data(model)), read(&place.path("back")));
+        assert!(before.names().eq(after.names()), "{model}");
+        for name in before.names() {
+            let (a, b) = (before.tensor(name).unwrap(), after.tensor(name).unwrap());
+            assert!(a.bytes == b.bytes && a.shape == b.shape && a.dtype == b.dtype, "{model} {name}");
+        }
+        let config = |path: &std::path::Path| ModelFiles::open(path).unwrap().config().clone();
+        assert_eq!(config(&data(model)), config(&place.path("back")), "{model}");
+    }
+}
+
+#[test]
+fn stacked_experts_are_stacked_again() {
+    let place = Place::new();
+    place.add("gpt_oss");
+    place.ok("convert --model gpt_oss --out back");
+    let (before, after) = (data("gpt_oss"), place.path("back"));
+    let [before, after] = [before, after].map(|dir| Weights::open_folder(&dir).unwrap());
+    assert!(before.names().eq(after.names()));
+    for name in before.names() {
+        let (a, b) = (before.tensor(name).unwrap(), after.tensor(name).unwrap());
+        assert!(a.bytes == b.bytes && a.shape == b.shape, "{name}");
+    }
+}
+
+#[test]
+fn a_gguf_file_computes_what_the_folder_does() {
+    for model in IN_GGUF {
+        let place = Place::new();
+        place.add(model);
+        let logits = |from: &str, out: &str| {
+            let ids = format!("{model}/reference.safetensors");
+            place.ok(&format!("inspect logits --model {from} --ids-from {ids} --out {out}"));
+            place.read(out)
+        };
+        place.ok(&format!("convert --model {model} --out m.gguf"));
+        assert!(logits(model, "a.st") == logits("m.gguf", "b.st"), "{model}");
+    }
+}
+
+#[test]
+fn quantized_weights_stay_quantized_and_are_nearly_the_same() {
+    let place = Place::new();
+    place.add("mixtral");
+    let wanted = tensors(&data("mixtral/reference.safetensors"));
+    for (name, allowed) in [("f16", 5e-3), ("bf16", 5e-2), ("q8_0", 0.1), ("q4_0", 1.5), ("q4_k", 1.5)] {
+        place.ok(&format!("convert --model mixtral --out {name}.gguf --type {name}"));
+        let files = ModelFiles::open(&place.path(&format!("{name}.gguf"))).unwrap();
+        let specs = parameters(files.config());
+        let of = |tensor: &str| {
+            let spec = specs.iter().find(|s| s.name.ends_with(tensor)).unwrap();
+            files.values(spec).unwrap().dtype
+        };
+        // Rows of 64 and of 48 elements: no blocks of 256, and of 32 only in the first.
+        let query = match name {
+            "q4_k" => DType::Q5_0,
+            _ => DType::ALL.into_iter().find(|d| d.name() == name).unwrap(),
+        };
+        assert_eq!(of("q_proj.weight"), query, "{name}");
+        assert_eq!(of("w2.weight"), if name == "bf16" { DType::BF16 } else { DType::F16 }, "{name}");
+        assert_eq!(of("input_layernorm.weight"), DType::F32, "{name}");
+        assert_eq!(of("gate.weight"), DType::F32, "{name}");
+        place.ok(&format!(
+            "inspect logits --model {name}.gguf --ids-from mixtral/reference.safetensors --out l.st"
+        ));
+        let got = tensors(&place.path("l.st"));
+        let (_, want) = &wanted["logits.33"];
+        let (_, got) = &got["logits.33"];
+        let rms = |x: &[f64]| (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64).sqrt();
+        let off: Vec<f64> = got.iter().zip(want).map(|(a, b)| a - b).collect();
+        let error = rms(&off) / rms(want);
+        assert!(error > 0.0 && error < allowed, "{name}: {error}");
+    }
+    let said = place.ok("inspect model --model q8_0.gguf --device cpu --json").json();
+    assert_eq!((&said["model_type"], &said["parameters"]), (&"mixtral".into(), &206144.into()));
+    assert!(said["bytes_by_type"]["q8_0"].as_u64().unwrap() > 0);
+    assert_eq!(said["devices"][0]["expanded"], serde_json::json!([]));
+    let text = place.ok("inspect model --model q8_0.gguf --device cpu --tensors").stdout;
+    assert!(text.contains("model.layers.1.block_sparse_moe.experts.0.w1.weight"), "{text}");
+}
+
+#[test]
+fn what_a_format_cannot_hold_is_said() {
+    let place = Place::new();
+    place.add("mixtral");
+    place.add("gpt_oss");
+    place.fails("convert --model mixtral --out folder --type q8_0", &["q8_0", "f32, f16 or bf16"]);
+    place.fails("convert --model gpt_oss --out x.gguf", &["gpt_oss"]);
+    place.fails("convert --model nothing.gguf --out x.gguf", &["nothing.gguf"]);
+    place.write("broken.gguf", b"GGUF\x03\0\0\0");
+    place.fails("generate --model broken.gguf --prompt a", &["broken.gguf"]);
+    place.fails("chat --model mixtral", &["chat template"]);
+}
+
+#[test]
+fn a_text_is_scored() {
+    let place = Place::with_run();
+    place.ok("train --config run.toml --steps 2 --out run");
+    place.write("text.txt", "the quick brown fox jumps over the lazy dog. ".repeat(30));
+    let said = place.ok("perplexity --model run --text text.txt --context 32 --windows 2 --json").json();
+    assert_eq!((said["windows"].as_u64(), said["tokens"].as_u64()), (Some(2), Some(30)));
+    let (nll, ppl) = (said["nll"].as_f64().unwrap(), said["perplexity"].as_f64().unwrap());
+    assert!((nll.exp() / ppl - 1.0).abs() < 1e-9 && ppl > 1.0);
+    place.write("short.txt", "too short");
+    place.fails("perplexity --model run --text short.txt --context 32", &["64 tokens"]);
+}

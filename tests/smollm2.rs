@@ -1,0 +1,46 @@
+//! A trained model, SmolLM2-135M-Instruct with Q4_1 weights, on every device. scripts/models.sh obtains it.
+
+mod common;
+
+use common::Place;
+use std::path::{Path, PathBuf};
+
+/// The model's file; none where it couldn't be obtained.
+fn model() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let found = path.canonicalize().ok();
+    if found.is_none() {
+        eprintln!("skipped: there is no {} (scripts/models.sh obtains it)", path.display());
+    }
+    found
+}
+
+fn devices(place: &Place) -> Vec<String> {
+    let devices = place.ok("devices --json").json();
+    devices.as_array().unwrap().iter().map(|d| d["selector"].as_str().unwrap().to_string()).collect()
+}
+
+#[test]
+fn it_answers_and_continues_on_every_device() {
+    let Some(model) = model() else { return };
+    let model = model.display();
+    let place = Place::new();
+    let mut first = None;
+    for device in devices(&place) {
+        let script = format!(
+            "echo 'What is the capital of France?' | \
+             \"$HALITE\" chat --model {model} --device {device} -n 12 --temperature 0"
+        );
+        let chat: common::Ran = place.script(&script).output().unwrap().into();
+        assert!(
+            chat.code == Some(0) && chat.stdout.contains("Paris"),
+            "{device}: {}{}",
+            chat.stdout,
+            chat.stderr
+        );
+        let said = place.ok(&format!("generate --model {model} --device {device} --prompt Once -n 8 --json"));
+        let text = said.json()["text"].as_str().unwrap().to_string();
+        assert!(text.starts_with(" upon a time"), "{device}: {text}");
+        assert_eq!(first.get_or_insert_with(|| text.clone()), &text, "{device}");
+    }
+}
