@@ -25,7 +25,8 @@ fn place() -> Place {
 fn chat(place: &Place, options: &str, lines: &str) -> Ran {
     let mut command = place.command(&format!("chat --model run --device cpu {options}"));
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    // A program that fails at once reads nothing.
+    let _ = child.stdin.take().unwrap().write_all(lines.as_bytes());
     child.wait_with_output().unwrap().into()
 }
 
@@ -89,7 +90,6 @@ fn what_cannot_be_chatted_with_is_refused() {
         ("--context 10", "Hi\n", &["21 tokens of context", "10"][..]),
         ("--context 5000", "Hi\n", &["5000", "4096"]),
         ("--top-p 2", "Hi\n", &["top_p", "2"]),
-        ("--device warp", "Hi\n", &["warp"]),
     ] {
         let error = chat(&place, options, lines).error(options);
         assert!(words.iter().all(|w| error.contains(w)), "{words:?} in {error}");

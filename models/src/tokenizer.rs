@@ -272,9 +272,10 @@ impl Tokenizer {
         self.eot
     }
 
-    /// Whether a token is special: it has a meaning besides its text, and decoding may skip it.
-    pub fn is_special(&self, id: u32) -> bool {
-        self.inner.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    /// Whether a token is found in a text before all else: a special one, or another that was added to the
+    /// vocabulary.
+    pub fn is_added(&self, id: u32) -> bool {
+        self.inner.get_added_tokens_decoder().contains_key(&id)
     }
 
     /// Sets the token that ends a text; an error for an id outside the vocabulary.

@@ -105,7 +105,7 @@ impl<'m> Session<'m> {
         &self.messages
     }
 
-    /// The tokens that end an answer: the model's and the tokenizer's ends of text, and the special token that
+    /// The tokens that end an answer: the model's and the tokenizer's ends of text, and the added token that
     /// the template writes after what an assistant said.
     pub fn ends(&self) -> &[u32] {
         &self.ends
@@ -242,7 +242,7 @@ impl<'m> Session<'m> {
     }
 }
 
-/// The special token that the template writes after what an assistant said, if it does.
+/// The added token that the template writes after what an assistant said, if it does.
 fn end_of_turn(template: &ChatTemplate, tokenizer: &Tokenizer) -> Option<u32> {
     let said = "halite";
     let messages = [Message::new("user", "?"), Message::new("assistant", said)];
@@ -250,5 +250,6 @@ fn end_of_turn(template: &ChatTemplate, tokenizer: &Tokenizer) -> Option<u32> {
     let text = template.render(&messages, false).ok()?;
     let after = &text[text.rfind(said)? + said.len()..];
     let first = *tokenizer.encode(after.trim_start(), false).ok()?.first()?;
-    tokenizer.is_special(first).then_some(first)
+    // Some files don't call it special.
+    tokenizer.is_added(first).then_some(first)
 }

@@ -142,7 +142,11 @@ pub enum GgufVocabError {
 impl Tokenizer {
     /// The tokenizer of a GGUF file. Control tokens are special; they and user-defined tokens are found in a
     /// text before all else.
-    pub fn from_gguf(vocab: GgufVocab) -> Result<Self, TokenizerError> {
+    pub fn from_gguf(mut vocab: GgufVocab) -> Result<Self, TokenizerError> {
+        // No text has an empty token; llama.cpp gives them these names, so that each has its own.
+        for (id, token) in vocab.tokens.iter_mut().enumerate().filter(|(_, token)| token.is_empty()) {
+            *token = format!("[EMPTY_{id}]");
+        }
         let ids = vocab.check()?;
         let inner = match vocab.model.as_str() {
             "gpt2" => vocab.byte_level(&ids)?,

@@ -124,6 +124,12 @@ fn kinds_of_bpe_add_begin_of_text_where_their_models_want_it() {
     assert_eq!(ids("gpt-2", Some(true)), [0, 6]);
     assert_eq!(ids("llama-bpe", None), [0, 6]);
     assert_eq!(ids("tekken", Some(false)), [6]);
+    // Empty tokens are no two of the same.
+    let mut padded = vocab("gpt-2", None);
+    padded.tokens.extend([String::new(), String::new()]);
+    padded.token_types.extend([CONTROL, 1]);
+    let padded = Tokenizer::from_gguf(padded).unwrap();
+    assert_eq!((padded.vocab_size(), padded.encode("abc", true).unwrap()), (9, vec![6]));
     // A word that is a token needs no merges in some kinds.
     let mut unmerged = vocab("llama-bpe", Some(false));
     unmerged.merges.pop();
