@@ -87,6 +87,13 @@ pub enum TokenizerError {
     },
 }
 
+/// What the `tokenizers` crate answers. It panics at some files that contradict themselves: an error here.
+fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    // Nothing is left half-changed: what is called reads only, or makes something new.
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    caught.unwrap_or_else(|_| Err("the tokenizers crate panicked: the file contradicts itself".into()))
+}
+
 /// A tokenizer and its begin- and end-of-text tokens.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
@@ -112,7 +119,10 @@ impl Tokenizer {
     }
 
     fn parse(bytes: &[u8], origin: String) -> Result<Self, TokenizerError> {
-        let parsed = tokenizers::Tokenizer::from_bytes(bytes).and_then(|mut inner| {
+        let parsed = guarded(|| {
+            // The crate panics where a decoder isn't valid JSON, which is better said before.
+            let _: serde_json::Value = serde_json::from_slice(bytes)?;
+            let mut inner = tokenizers::Tokenizer::from_bytes(bytes)?;
             inner.with_padding(None).with_truncation(None)?;
             Ok(inner)
         });
@@ -180,7 +190,7 @@ impl Tokenizer {
 
     /// The content of a `tokenizer.json`.
     pub fn to_json(&self) -> Result<String, TokenizerError> {
-        self.inner.to_string(true).map_err(TokenizerError::Failed)
+        guarded(|| self.inner.to_string(true)).map_err(TokenizerError::Failed)
     }
 
     /// Writes a `tokenizer.json`; one that is there is replaced only when all is written.
@@ -194,7 +204,8 @@ impl Tokenizer {
     /// The ids of `text`. Special tokens written out in the text become their ids;
     /// `add_special` also adds those that the tokenizer puts around a text (begin-of-text, say).
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.inner.encode_fast(text, add_special).map_err(TokenizerError::Failed)?;
+        let encoding = guarded(|| self.inner.encode_fast(text, add_special));
+        let encoding = encoding.map_err(TokenizerError::Failed)?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -220,7 +231,8 @@ impl Tokenizer {
             let count = rest.iter().take_while(fits).count();
             let (batch, tail) = rest.split_at(count);
             let inputs: Vec<&str> = batch.iter().map(|&(_, part)| part).collect();
-            let encodings = self.inner.encode_batch_fast(inputs, false).map_err(TokenizerError::Failed)?;
+            let encodings = guarded(|| self.inner.encode_batch_fast(inputs, false));
+            let encodings = encodings.map_err(TokenizerError::Failed)?;
             for (&(i, _), encoding) in batch.iter().zip(&encodings) {
                 ids[i].extend_from_slice(encoding.get_ids());
             }
@@ -232,7 +244,7 @@ impl Tokenizer {
     /// The text of `ids`. Bytes that are not valid UTF-8 become U+FFFD; ids outside the vocabulary
     /// (a model's may be padded beyond the tokenizer's) decode to nothing.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, TokenizerError> {
-        self.inner.decode(ids, skip_special).map_err(TokenizerError::Failed)
+        guarded(|| self.inner.decode(ids, skip_special)).map_err(TokenizerError::Failed)
     }
 
     /// Starts decoding tokens one at a time.
@@ -381,6 +393,25 @@ mod tests {
         assert!(matches!(broken, TokenizerError::Parse { .. }));
         assert!(broken.to_string().contains("tokenizer-512-samples.json"));
         assert!(Tokenizer::from_bytes(b"{").unwrap_err().to_string().contains("input of 1 bytes"));
+        // Found by fuzzing.
+        for (fault, reason) in [("x\":1", "key must be a string"), ("\"x\":\"\\ud800\"", "hex escape")] {
+            let decoder = format!("{{\"version\":\"1.0\",\"decoder\":{{\"type\":\"Fuse\",{fault}}}}}");
+            let error = Tokenizer::from_bytes(decoder.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    /// Found by fuzzing: the crate panics where a template names a token that isn't there.
+    #[test]
+    fn a_file_that_contradicts_itself_is_an_error() {
+        let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(FIXTURE).unwrap()).unwrap();
+        let text = serde_json::json!({"Sequence": {"id": "A", "type_id": 0}});
+        json["post_processor"] = serde_json::json!({"type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, text], "pair": [text, text],
+            "special_tokens": {}});
+        let tokenizer = Tokenizer::from_bytes(json.to_string().as_bytes());
+        let error = tokenizer.and_then(|t| t.encode("a", true)).unwrap_err().to_string();
+        assert!(error.contains("contradicts itself"), "{error}");
     }
 
     #[test]
