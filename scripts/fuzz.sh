@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Fuzzes the readers of other people's files: GGUF, safetensors, tokenizer.json. An input that fails is left
+# in fuzz/artifacts/, and what was found to lead further in fuzz/corpus/.
+#
+#   scripts/fuzz.sh [SECONDS]   for each of them; 60 if not given
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+seconds=${1:-60}
+if [ $# -gt 1 ] || ! [[ $seconds =~ ^[1-9][0-9]*$ ]]; then
+    echo "usage: scripts/fuzz.sh [SECONDS]" >&2
+    exit 2
+fi
+
+if ! cargo fuzz --version >/dev/null 2>&1 && ! cargo install --locked cargo-fuzz; then
+    echo "cargo-fuzz is missing and can't be installed: cargo install --locked cargo-fuzz" >&2
+    exit 1
+fi
+
+# cargo-fuzz passes flags that only nightly compilers take; the code itself is that of stable ones.
+export RUSTC_BOOTSTRAP=1
+# The versions that everything else is built with.
+cp Cargo.lock fuzz/Cargo.lock
+for target in gguf safetensors tokenizer; do
+    printf '\n== %s: %s s\n' "$target" "$seconds"
+    mkdir -p "fuzz/corpus/$target"
+    cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
+        -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=20 -print_final_stats=1
+done
