@@ -81,10 +81,10 @@ impl Tape {
         y
     }
 
-    /// Rows of `table [vocab, hidden]` for `ids [tokens]` → `[tokens, hidden]`.
+    /// Rows of `table [vocab, hidden]`, of any float or block type, for `ids [tokens]` → f32 `[tokens, hidden]`.
     pub fn embedding(&mut self, table: Var, ids: TensorRef) -> Var {
         let tt = self.tensor(table);
-        let ty = self.temporary(tt.dtype, &[ids.shape[0], tt.shape[1]]);
+        let ty = self.temporary(DType::F32, &[ids.shape[0], tt.shape[1]]);
         self.graph.push(Op::embedding(tt, ids.clone(), ty.clone()));
         let y = self.output(ty, &[table]);
         self.note(y, Node::Embedding { table, ids, y });
