@@ -17,6 +17,7 @@ mod memory;
 mod ops;
 mod par;
 mod program;
+mod quant;
 mod simd;
 mod view;
 
