@@ -74,6 +74,7 @@ for example in embed embed_vulkan embed_opencl embed_wgpu own_kernel custom_op; 
     stage "example $example" cargo run --release --quiet --example "$example"
 done
 stage devices scripts/devices.sh ${full:+--full}
+stage fuzz scripts/fuzz.sh ${full:+600}
 stage documentation env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 stage "no default features" cargo check -p halite --no-default-features
 
