@@ -117,7 +117,7 @@ unsafe fn densify(x: &View) -> Vec<f32> {
 }
 
 /// Whether the rows of a product are rounded to bytes: those that meet small integers along k. Any number of rows
-/// is, so that a row stands for the same numbers alone and among many.
+/// is, so that a row's result doesn't depend on the others.
 fn rounds(p: &Problem) -> bool {
     has_bytes(p.b.dtype) && p.b.strides[0] == 1 && p.b.shape[0] > 0
 }

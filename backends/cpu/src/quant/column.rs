@@ -1,9 +1,7 @@
 //! A column of weights as bytes with scales, unpacked from blocks.
 
 use super::GROUP;
-use crate::simd::blocks::{
-    bytes_q4_k, bytes_q5_k, bytes_q6_k, e2m1, five_bits, half, half_power, nibbles, scales_mins, word,
-};
+use crate::simd::blocks::{E2M1, half, half_power, nibbles, scale_min, word};
 use crate::simd::simd;
 use halite_hal::DType;
 
@@ -87,53 +85,83 @@ simd! {
     fn q4_0(blocks: &[[u8; 18]], bytes: &mut [[u8; 32]], scales: &mut [f32]) {
         for ((block, bytes), scale) in blocks.iter().zip(bytes).zip(scales) {
             *scale = half(block, 0);
-            nibbles(&block[2..], 8, bytes);
+            *bytes = nibbles(&block[2..], 0).map(|q| q.wrapping_sub(8));
         }
     }
 
     fn q4_1(blocks: &[[u8; 20]], bytes: &mut [[u8; 32]], scales: &mut [f32], mins: &mut [f32]) {
         for (((block, bytes), scale), min) in blocks.iter().zip(bytes).zip(scales).zip(mins) {
             (*scale, *min) = (half(block, 0), half(block, 2));
-            nibbles(&block[4..], 0, bytes);
+            *bytes = nibbles(&block[4..], 0);
         }
     }
 
     fn q5_0(blocks: &[[u8; 22]], bytes: &mut [[u8; 32]], scales: &mut [f32]) {
         for ((block, bytes), scale) in blocks.iter().zip(bytes).zip(scales) {
             *scale = half(block, 0);
-            five_bits(&block[6..], word(block, 2), 16, bytes);
+            *bytes = nibbles(&block[6..], word(block, 2)).map(|q| q.wrapping_sub(16));
         }
     }
 
     fn q5_1(blocks: &[[u8; 24]], bytes: &mut [[u8; 32]], scales: &mut [f32], mins: &mut [f32]) {
         for (((block, bytes), scale), min) in blocks.iter().zip(bytes).zip(scales).zip(mins) {
             (*scale, *min) = (half(block, 0), half(block, 2));
-            five_bits(&block[8..], word(block, 4), 0, bytes);
+            *bytes = nibbles(&block[8..], word(block, 4));
         }
     }
 
     fn q4_k(blocks: &[[u8; 144]], bytes: &mut [[u8; 256]], scales: &mut [f32], mins: &mut [f32]) {
-        let ends = scales.as_chunks_mut().0.iter_mut().zip(mins.as_chunks_mut().0);
+        let ends = scales.as_chunks_mut::<8>().0.iter_mut().zip(mins.as_chunks_mut::<8>().0);
         for ((block, bytes), (scales, mins)) in blocks.iter().zip(bytes).zip(ends) {
-            bytes_q4_k(block, bytes);
-            scales_mins(block, scales, mins);
+            let (d, dmin) = (half(block, 0), half(block, 2));
+            for group in 0..8 {
+                let (scale, min) = scale_min(&block[4..16], group);
+                (scales[group], mins[group]) = (d * f32::from(scale), -(dmin * f32::from(min)));
+            }
+            let pairs = bytes.as_chunks_mut::<64>().0.iter_mut();
+            for (bytes, packed) in pairs.zip(block[16..].as_chunks::<32>().0) {
+                for (i, q) in packed.iter().enumerate() {
+                    bytes[i] = q & 15;
+                    bytes[32 + i] = q >> 4;
+                }
+            }
         }
     }
 
     fn q5_k(blocks: &[[u8; 176]], bytes: &mut [[u8; 256]], scales: &mut [f32], mins: &mut [f32]) {
-        let ends = scales.as_chunks_mut().0.iter_mut().zip(mins.as_chunks_mut().0);
+        let ends = scales.as_chunks_mut::<8>().0.iter_mut().zip(mins.as_chunks_mut::<8>().0);
         for ((block, bytes), (scales, mins)) in blocks.iter().zip(bytes).zip(ends) {
-            bytes_q5_k(block, bytes);
-            scales_mins(block, scales, mins);
+            let (d, dmin) = (half(block, 0), half(block, 2));
+            for group in 0..8 {
+                let (scale, min) = scale_min(&block[4..16], group);
+                (scales[group], mins[group]) = (d * f32::from(scale), -(dmin * f32::from(min)));
+            }
+            let fifth = &block[16..48];
+            let pairs = bytes.as_chunks_mut::<64>().0.iter_mut();
+            for (pair, (bytes, packed)) in pairs.zip(block[48..].as_chunks::<32>().0).enumerate() {
+                for (i, q) in packed.iter().enumerate() {
+                    let above = fifth[i] >> (2 * pair);
+                    bytes[i] = q & 15 | (above & 1) << 4;
+                    bytes[32 + i] = q >> 4 | (above & 2) << 3;
+                }
+            }
         }
     }
 
     fn q6_k(blocks: &[[u8; 210]], bytes: &mut [[u8; 256]], scales: &mut [f32]) {
         for ((block, bytes), scales) in blocks.iter().zip(bytes).zip(scales.as_chunks_mut::<16>().0) {
-            bytes_q6_k(block, bytes);
             let d = half(block, 208);
             for (scale, q) in scales.iter_mut().zip(&block[192..208]) {
                 *scale = d * f32::from(*q as i8);
+            }
+            for (side, bytes) in bytes.as_chunks_mut::<128>().0.iter_mut().enumerate() {
+                let (low, high) = (&block[side * 64..][..64], &block[128 + side * 32..][..32]);
+                for i in 0..32 {
+                    bytes[i] = (low[i] & 15 | (high[i] & 3) << 4).wrapping_sub(32);
+                    bytes[32 + i] = (low[32 + i] & 15 | (high[i] >> 2 & 3) << 4).wrapping_sub(32);
+                    bytes[64 + i] = (low[i] >> 4 | (high[i] >> 4 & 3) << 4).wrapping_sub(32);
+                    bytes[96 + i] = (low[32 + i] >> 4 | (high[i] >> 6) << 4).wrapping_sub(32);
+                }
             }
         }
     }
@@ -141,7 +169,7 @@ simd! {
     fn mxfp4(blocks: &[[u8; 17]], bytes: &mut [[u8; 32]], scales: &mut [f32]) {
         for ((block, bytes), scale) in blocks.iter().zip(bytes).zip(scales) {
             *scale = half_power(block[0]);
-            e2m1(&block[1..], bytes);
+            *bytes = nibbles(&block[1..], 0).map(|q| E2M1[usize::from(q)] as u8);
         }
     }
 }

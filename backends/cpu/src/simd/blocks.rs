@@ -75,104 +75,18 @@ pub(crate) fn half(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
-/// The 32 numbers of 16 bytes, of four bits each, less `zero`.
+/// The 32 numbers of 16 bytes, of four bits each, with a fifth above from the bits of a word.
 #[inline(always)]
-pub(crate) fn nibbles(packed: &[u8], zero: u8, q: &mut [u8; 32]) {
+pub(crate) fn nibbles(bytes: &[u8], fifth: u32) -> [u8; 32] {
+    let mut q = [0; 32];
     for i in 0..16 {
-        q[i] = (packed[i] & 15).wrapping_sub(zero);
-        q[16 + i] = (packed[i] >> 4).wrapping_sub(zero);
+        q[i] = bytes[i] & 15;
+        q[i + 16] = bytes[i] >> 4;
     }
-}
-
-/// For eight bits, bit `i` as the fifth bit of byte `i`.
-static FIFTH: [u64; 256] = {
-    let mut table = [0; 256];
-    let mut n = 0;
-    while n < table.len() * 8 {
-        table[n / 8] |= (((n / 8) >> (n % 8) & 1) as u64) << (8 * (n % 8) + 4);
-        n += 1;
+    for (i, q) in q.iter_mut().enumerate() {
+        *q |= ((fifth >> i) as u8 & 1) << 4;
     }
-    table
-};
-
-/// As [`nibbles`], with fifth bits from those of a word; eight bytes at a time.
-#[inline(always)]
-pub(crate) fn five_bits(packed: &[u8], fifth: u32, zero: u8, q: &mut [u8; 32]) {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const TOPS: u64 = 0x80 * ONES;
-    let numbers = |low: u64, bits: u8| {
-        let q = low & (0xf * ONES) | FIFTH[usize::from(bits)];
-        // The highest bit keeps bytes from borrowing.
-        ((q | TOPS) - u64::from(zero) * ONES) ^ TOPS
-    };
-    let fifth = fifth.to_le_bytes();
-    let (low, high) = q.split_at_mut(16);
-    for (i, packed) in packed.as_chunks::<8>().0.iter().enumerate() {
-        let packed = u64::from_le_bytes(*packed);
-        low[8 * i..][..8].copy_from_slice(&numbers(packed, fifth[i]).to_le_bytes());
-        high[8 * i..][..8].copy_from_slice(&numbers(packed >> 4, fifth[2 + i]).to_le_bytes());
-    }
-}
-
-/// Twice the values of 32 E2M1 floats.
-#[inline(always)]
-pub(crate) fn e2m1(packed: &[u8], q: &mut [u8; 32]) {
-    nibbles(packed, 0, q);
-    for q in q {
-        // 0, 1, 2, 3, 4, 6, 8, 12.
-        let m = *q & 7;
-        let size = m + m.saturating_sub(4) + if m == 7 { 2 } else { 0 };
-        *q = if *q & 8 == 0 { size } else { size.wrapping_neg() };
-    }
-}
-
-/// The numbers of a block of Q4_K.
-#[inline(always)]
-pub(crate) fn bytes_q4_k(block: &[u8; 144], q: &mut [u8; 256]) {
-    for (q, packed) in q.as_chunks_mut::<64>().0.iter_mut().zip(block[16..].as_chunks::<32>().0) {
-        for i in 0..32 {
-            q[i] = packed[i] & 15;
-            q[32 + i] = packed[i] >> 4;
-        }
-    }
-}
-
-/// The numbers of a block of Q5_K.
-#[inline(always)]
-pub(crate) fn bytes_q5_k(block: &[u8; 176], q: &mut [u8; 256]) {
-    let fifth = &block[16..48];
-    let pairs = q.as_chunks_mut::<64>().0.iter_mut().zip(block[48..].as_chunks::<32>().0);
-    for (pair, (q, packed)) in pairs.enumerate() {
-        for i in 0..32 {
-            let above = fifth[i] >> (2 * pair);
-            q[i] = packed[i] & 15 | (above & 1) << 4;
-            q[32 + i] = packed[i] >> 4 | (above & 2) << 3;
-        }
-    }
-}
-
-/// The numbers of a block of Q6_K, -32 to 31.
-#[inline(always)]
-pub(crate) fn bytes_q6_k(block: &[u8; 210], q: &mut [u8; 256]) {
-    for (side, q) in q.as_chunks_mut::<128>().0.iter_mut().enumerate() {
-        let (low, high) = (&block[side * 64..][..64], &block[128 + side * 32..][..32]);
-        for i in 0..32 {
-            q[i] = (low[i] & 15 | (high[i] & 3) << 4).wrapping_sub(32);
-            q[32 + i] = (low[32 + i] & 15 | (high[i] >> 2 & 3) << 4).wrapping_sub(32);
-            q[64 + i] = (low[i] >> 4 | (high[i] >> 4 & 3) << 4).wrapping_sub(32);
-            q[96 + i] = (low[32 + i] >> 4 | (high[i] >> 6) << 4).wrapping_sub(32);
-        }
-    }
-}
-
-/// Scales and minima of the groups of 32 of a block of Q4_K or Q5_K: `scale · q + min`.
-#[inline(always)]
-pub(crate) fn scales_mins(block: &[u8], scales: &mut [f32; 8], mins: &mut [f32; 8]) {
-    let (d, dmin) = (half(block, 0), half(block, 2));
-    for group in 0..8 {
-        let (scale, min) = scale_min(&block[4..16], group);
-        (scales[group], mins[group]) = (d * f32::from(scale), -(dmin * f32::from(min)));
-    }
+    q
 }
 
 #[inline(always)]
@@ -180,17 +94,17 @@ pub(crate) fn word(block: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
 }
 
-/// `d · q + m`. What is multiplied is exact, so that a fused multiply-add gives the same.
+/// `d · (q + zero) + m`. What is multiplied is exact, so that a fused multiply-add gives the same.
 #[inline(always)]
-fn spread(q: &[u8], d: f32, m: f32, y: &mut [f32]) {
+fn spread(q: &[u8], d: f32, zero: f32, m: f32, y: &mut [f32]) {
     for (y, q) in y.iter_mut().zip(q) {
-        *y = d * f32::from(*q as i8) + m;
+        *y = d * (f32::from(*q) + zero) + m;
     }
 }
 
 /// Scale and minimum, of six bits, of a group of 32 of a block of 256.
 #[inline(always)]
-fn scale_min(packed: &[u8], group: usize) -> (u8, u8) {
+pub(crate) fn scale_min(packed: &[u8], group: usize) -> (u8, u8) {
     let j = group % 4;
     if group < 4 {
         (packed[j] & 63, packed[j + 4] & 63)
@@ -198,6 +112,9 @@ fn scale_min(packed: &[u8], group: usize) -> (u8, u8) {
         (packed[j + 8] & 15 | packed[j] >> 6 << 4, packed[j + 8] >> 4 | packed[j + 4] >> 6 << 4)
     }
 }
+
+/// Twice the values of E2M1 floats.
+pub(crate) const E2M1: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// Half of a power of two, by its biased exponent.
 #[inline(always)]
@@ -208,81 +125,88 @@ pub(crate) fn half_power(e: u8) -> f32 {
 simd! {
     fn q8_0(blocks: &[[u8; 34]], y: &mut [[f32; 32]]) {
         for (block, y) in blocks.iter().zip(y) {
-            spread(&block[2..], half(block, 0), 0.0, y);
+            let d = half(block, 0);
+            for (y, q) in y.iter_mut().zip(&block[2..]) {
+                *y = d * f32::from(*q as i8);
+            }
         }
     }
 
     fn q4_0(blocks: &[[u8; 18]], y: &mut [[f32; 32]]) {
         for (block, y) in blocks.iter().zip(y) {
-            let mut q = [0; 32];
-            nibbles(&block[2..], 8, &mut q);
-            spread(&q, half(block, 0), 0.0, y);
+            spread(&nibbles(&block[2..], 0), half(block, 0), -8.0, 0.0, y);
         }
     }
 
     fn q4_1(blocks: &[[u8; 20]], y: &mut [[f32; 32]]) {
         for (block, y) in blocks.iter().zip(y) {
-            let mut q = [0; 32];
-            nibbles(&block[4..], 0, &mut q);
-            spread(&q, half(block, 0), half(block, 2), y);
+            spread(&nibbles(&block[4..], 0), half(block, 0), 0.0, half(block, 2), y);
         }
     }
 
     fn q5_0(blocks: &[[u8; 22]], y: &mut [[f32; 32]]) {
         for (block, y) in blocks.iter().zip(y) {
-            let mut q = [0; 32];
-            five_bits(&block[6..], word(block, 2), 16, &mut q);
-            spread(&q, half(block, 0), 0.0, y);
+            spread(&nibbles(&block[6..], word(block, 2)), half(block, 0), -16.0, 0.0, y);
         }
     }
 
     fn q5_1(blocks: &[[u8; 24]], y: &mut [[f32; 32]]) {
         for (block, y) in blocks.iter().zip(y) {
-            let mut q = [0; 32];
-            five_bits(&block[8..], word(block, 4), 0, &mut q);
-            spread(&q, half(block, 0), half(block, 2), y);
+            spread(&nibbles(&block[8..], word(block, 4)), half(block, 0), 0.0, half(block, 2), y);
         }
     }
 
     fn q4_k(blocks: &[[u8; 144]], y: &mut [[f32; 256]]) {
         for (block, y) in blocks.iter().zip(y) {
-            let (mut q, mut scales, mut mins) = ([0; 256], [0.0; 8], [0.0; 8]);
-            bytes_q4_k(block, &mut q);
-            scales_mins(block, &mut scales, &mut mins);
+            let (d, dmin) = (half(block, 0), half(block, 2));
             for (group, y) in y.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-                spread(&q[group * 32..][..32], scales[group], mins[group], y);
+                let (scale, min) = scale_min(&block[4..16], group);
+                let bytes = &block[16 + group / 2 * 32..][..32];
+                let q: [u8; 32] = std::array::from_fn(|i| bytes[i] >> (group % 2 * 4) & 15);
+                spread(&q, d * f32::from(scale), 0.0, -(dmin * f32::from(min)), y);
             }
         }
     }
 
     fn q5_k(blocks: &[[u8; 176]], y: &mut [[f32; 256]]) {
         for (block, y) in blocks.iter().zip(y) {
-            let (mut q, mut scales, mut mins) = ([0; 256], [0.0; 8], [0.0; 8]);
-            bytes_q5_k(block, &mut q);
-            scales_mins(block, &mut scales, &mut mins);
+            let (d, dmin) = (half(block, 0), half(block, 2));
             for (group, y) in y.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-                spread(&q[group * 32..][..32], scales[group], mins[group], y);
+                let (scale, min) = scale_min(&block[4..16], group);
+                let (fifth, bytes) = (&block[16..48], &block[48 + group / 2 * 32..][..32]);
+                let q: [u8; 32] = std::array::from_fn(|i| {
+                    bytes[i] >> (group % 2 * 4) & 15 | (fifth[i] >> group & 1) << 4
+                });
+                spread(&q, d * f32::from(scale), 0.0, -(dmin * f32::from(min)), y);
             }
         }
     }
 
     fn q6_k(blocks: &[[u8; 210]], y: &mut [[f32; 256]]) {
         for (block, y) in blocks.iter().zip(y) {
-            let mut q = [0; 256];
-            bytes_q6_k(block, &mut q);
             let d = half(block, 208);
-            for (group, y) in y.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let scale = d * f32::from(block[192 + group] as i8);
-                spread(&q[group * 16..][..16], scale, 0.0, y);
+            // Of each 128 elements, four quarters.
+            for (quarter, y) in y.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+                let (side, quarter) = (quarter / 4, quarter % 4);
+                let low = &block[side * 64 + quarter % 2 * 32..][..32];
+                let high = &block[128 + side * 32..][..32];
+                let q: [u8; 32] = std::array::from_fn(|i| {
+                    low[i] >> (quarter / 2 * 4) & 15 | (high[i] >> (quarter * 2) & 3) << 4
+                });
+                for (i, y) in y.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                    let scale = block[192 + side * 8 + quarter * 2 + i] as i8;
+                    spread(&q[16 * i..][..16], d * f32::from(scale), -32.0, 0.0, y);
+                }
             }
         }
     }
 
     fn mxfp4(blocks: &[[u8; 17]], y: &mut [[f32; 32]]) {
         for (block, y) in blocks.iter().zip(y) {
-            let mut q = [0; 32];
-            e2m1(&block[1..], &mut q);
-            spread(&q, half_power(block[0]), 0.0, y);
+            let d = half_power(block[0]);
+            for (y, q) in y.iter_mut().zip(nibbles(&block[1..], 0)) {
+                *y = d * f32::from(E2M1[usize::from(q)]);
+            }
         }
     }
 
