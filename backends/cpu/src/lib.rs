@@ -17,7 +17,6 @@ mod memory;
 mod ops;
 mod par;
 mod program;
-mod quant;
 mod simd;
 mod view;
 

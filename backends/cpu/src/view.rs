@@ -138,12 +138,6 @@ impl Row {
         Row { ptr, first: element % block, len, ..*self }
     }
 
-    /// The address of the first element's block.
-    pub(crate) fn start(&self) -> *const u8 {
-        debug_assert!(self.first == 0);
-        self.ptr
-    }
-
     fn plain<T>(&self, i: usize) -> *mut T {
         debug_assert!(i < self.len && self.dtype.block_bytes() == size_of::<T>());
         self.ptr.wrapping_add(i * self.stride * size_of::<T>()).cast()

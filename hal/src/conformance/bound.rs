@@ -13,9 +13,7 @@
 //! - `÷ √ ln`: 4 ulps, and for `ln` another 2⁻²¹ absolute; `exp`: `4 + 2|x|` ulps; `tanh sin cos`: 2⁻²¹
 //!   absolute. This is what WGSL and Vulkan promise of `exp`, `log`, `/` and `sqrt` (3 + 2|x|, 3 and 2⁻²¹,
 //!   2.5, 3 ulps); `exp` by way of 2ˣ can't do better, as the product with log₂e is rounded;
-//! - subnormal results may be flushed to zero;
-//! - rows that meet block weights may be rounded to 8 bits: the distance to the number that they are rounded to. What
-//!   is such a number is unchanged.
+//! - subnormal results may be flushed to zero.
 //!
 //! An element without any of these (a copied, negated or chosen one) has the bound 0: it must be exact.
 
@@ -143,9 +141,6 @@ impl Real for Bounded {
     }
     fn cos(self) -> Bounded {
         computed(self.value.cos(), self.error + 4.0 * ULP, 0.0)
-    }
-    fn within(self, by: f64) -> Bounded {
-        Bounded { error: self.error + by, ..self }
     }
     fn max(self, b: Bounded) -> Bounded {
         let (larger, other) = if b.value > self.value { (b, self) } else { (self, b) };

@@ -58,17 +58,6 @@ impl Data {
         self.map(dtype, shape, |d| low + (high - low) * d.uniform())
     }
 
-    /// Rows that stay what they are when each 32 elements are rounded to multiples of a 127th of the largest
-    /// magnitude: then a product with blocks has no more room than others.
-    pub fn on_grid(&mut self, dtype: DType, shape: &[usize]) -> Array {
-        let width = shape.last().copied().unwrap_or(1);
-        let mut columns = (0..width).cycle();
-        self.map(dtype, shape, |d| {
-            let first = columns.next().is_some_and(|column| column % 32 == 0);
-            (if first { 127.0 } else { d.below(255) as f64 - 127.0 }) / 32.0
-        })
-    }
-
     /// Indices in `0..n`.
     pub fn indices(&mut self, shape: &[usize], n: usize) -> Array {
         self.map(DType::I32, shape, |d| d.below(n) as f64)

@@ -154,9 +154,7 @@ pub enum OpKind {
     },
     /// `a [b.., m, k], b [b.., k, n], bias [n]? → c [b.., m, n]`, floats, rank 2 or 3; transposition and
     /// broadcast batches are strides; blocks of `b` lie along `k` or `n`, here and in the grouped product.
-    /// `c = a·b + bias`, or `c += …` with `accumulate`. Where `b` is of a block type, a device may round `a` to 8
-    /// bits, here and in the grouped product: each 32 elements along `k` to multiples of a 127th of the largest
-    /// magnitude among them.
+    /// `c = a·b + bias`, or `c += …` with `accumulate`.
     Matmul {
         /// Add to what `c` holds.
         accumulate: bool,

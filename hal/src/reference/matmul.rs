@@ -7,33 +7,13 @@ fn total<T: Real>(terms: impl Iterator<Item = T>, extra: [Option<T>; 2]) -> T {
     T::sum(terms.chain(extra.into_iter().flatten()))
 }
 
-/// The rows of `a` as a product with `b` may take them: for block types, each 32 along `k` may be rounded to
-/// multiples of a 127th of the largest magnitude among them.
-fn taken<T: Real>(a: &Array<T>, b: &Array<T>) -> Vec<T> {
-    let mut taken = a.data.clone();
-    if b.dtype.is_block() && a.width() > 0 {
-        for group in taken.chunks_mut(a.width()).flat_map(|row| row.chunks_mut(32)) {
-            let most = group.iter().fold(0.0, |most: f64, x| most.max(x.value().abs()));
-            let step = most / 127.0;
-            for x in group.iter_mut().filter(|_| step > 0.0) {
-                // The scale and its inverse are rounded to f32: near the middle, either neighbour may be taken.
-                let off =
-                    ((x.value() / step).round() * step - x.value()).abs() + most * f64::from(f32::EPSILON);
-                *x = x.within(off);
-            }
-        }
-    }
-    taken
-}
-
 pub(super) fn matmul<T: Real>(accumulate: bool, bias: bool, inputs: &[Array<T>], c: &mut Array<T>) {
     let (a, b) = (&inputs[0], &inputs[1]);
     let rank = a.shape.len();
     let (m, k, n) = (a.shape[rank - 2], a.shape[rank - 1], b.shape[rank - 1]);
-    let rows = taken(a, b);
     for (i, c) in c.data.iter_mut().enumerate() {
         let (batch, row, col) = (i / (m * n), i / n % m, i % n);
-        let terms = (0..k).map(|l| rows[(batch * m + row) * k + l] * b.data[(batch * k + l) * n + col]);
+        let terms = (0..k).map(|l| a.data[(batch * m + row) * k + l] * b.data[(batch * k + l) * n + col]);
         *c = total(terms, [bias.then(|| inputs[2].data[col]), accumulate.then_some(*c)]);
     }
 }
@@ -48,14 +28,13 @@ pub(super) fn grouped<T: Real>(accumulate: bool, bias: bool, inputs: &[Array<T>]
     let (a, b) = (&inputs[0], &inputs[1]);
     let (k, n) = (b.shape[1], b.shape[2]);
     let ranges = ranges(&inputs[2], a.shape[0]);
-    let rows = taken(a, b);
     for r in 0..a.shape[0] {
         let expert = ranges.iter().position(|range| range.contains(&r));
         for col in 0..n {
             let held = c.data[r * n + col];
             c.data[r * n + col] = match expert {
                 Some(e) => {
-                    let terms = (0..k).map(|l| rows[r * k + l] * b.data[(e * k + l) * n + col]);
+                    let terms = (0..k).map(|l| a.data[r * k + l] * b.data[(e * k + l) * n + col]);
                     total(terms, [bias.then(|| inputs[3].data[e * n + col]), accumulate.then_some(held)])
                 }
                 None if accumulate => held,

@@ -53,11 +53,6 @@ pub trait Real:
     /// Evaluates an op from outside the catalogue.
     fn custom(op: &dyn CustomOp, inputs: &[Array<Self>], outputs: &mut [Array<Self>]);
 
-    /// A number that may be taken for one up to `by` away.
-    fn within(self, _by: f64) -> Self {
-        self
-    }
-
     /// The smaller one.
     fn min(self, other: Self) -> Self {
         -(-self).max(-other)

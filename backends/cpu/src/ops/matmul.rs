@@ -3,7 +3,6 @@
 use super::moe::expert_rows;
 use crate::gemm::{self, Elem, MatMut, MatRef, VecRef};
 use crate::par::{self, Shared};
-use crate::quant::{self, Column, Rows, has_bytes};
 use crate::simd::math::dot;
 use crate::simd::simd;
 use crate::view::View;
@@ -116,12 +115,6 @@ unsafe fn densify(x: &View) -> Vec<f32> {
     out
 }
 
-/// Whether the rows of a product are rounded to bytes: those that meet small integers along k. Any number of rows
-/// is, so that a row's result doesn't depend on the others.
-fn rounds(p: &Problem) -> bool {
-    has_bytes(p.b.dtype) && p.b.strides[0] == 1 && p.b.shape[0] > 0
-}
-
 /// Up to so many rows, a product with a block-quantised matrix decodes it on the fly.
 const FEW_ROWS: usize = 8;
 
@@ -129,10 +122,8 @@ const FEW_ROWS: usize = 8;
 const DECODED: usize = 16 << 20;
 
 unsafe fn multiply(problems: &[Problem]) {
-    // Block-quantised matrices of larger products, decoded, and the rows that they meet, rounded; they must
-    // outlive the products.
+    // Block-quantised matrices of larger products, decoded; they must outlive the products.
     let mut decoded: Vec<Vec<f32>> = Vec::new();
-    let mut rounded: Vec<Vec<f32>> = Vec::new();
     let mut room = DECODED;
     let mut plain = Vec::with_capacity(problems.len());
     for p in problems {
@@ -151,22 +142,12 @@ unsafe fn multiply(problems: &[Problem]) {
         let (n, k) = (p.b.shape[1], p.b.shape[0]);
         let block = p.b.dtype.block_elems();
         let wide = (DECODED / k.max(1)).max(block) / block * block;
-        let mut a = p.a;
-        if rounds(p) {
-            // SAFETY: by the caller.
-            let mut values = unsafe { densify(&a) };
-            Rows::new(&values, k).values(&mut values);
-            a.strides = a.shape.contiguous_strides();
-            (a.ptr, a.dtype) = (values.as_mut_ptr().cast(), DType::F32);
-            rounded.push(values);
-        }
         for range in (0..n).step_by(wide).map(|start| start..n.min(start + wide)) {
             if range.len() * k > room && !plain.is_empty() {
                 // SAFETY: by the caller; what was decoded is alive.
                 unsafe { gemm::run(&plain) };
                 plain.clear();
                 decoded.clear();
-                rounded.drain(..rounded.len().saturating_sub(1));
                 room = DECODED;
             }
             let columns = rows(&transpose(p.b), &range);
@@ -185,7 +166,7 @@ unsafe fn multiply(problems: &[Problem]) {
             let b = if by_k { transpose(b) } else { b };
             let bias = p.bias.map(|bias| rows(&bias, &range));
             let c = transpose(rows(&transpose(p.c), &range));
-            plain.push(Problem { a, b, bias, c, ..*p }.describe());
+            plain.push(Problem { b, bias, c, ..*p }.describe());
         }
     }
     // SAFETY: as above.
@@ -227,63 +208,27 @@ impl Problem {
 }
 
 simd! {
-    /// `c[i] = a[i]·b` for rows `a[i]` of the length of `b`.
-    fn dots(a: &[f32], b: &[f32], c: &mut [f32]) {
-        for (a, c) in a.chunks_exact(b.len()).zip(c) {
+    /// `c[i] = a[i]·b` for rows `a[i]` of the length of `b`; `c[i]` stands `stride` apart.
+    fn dots(a: &[f32], b: &[f32], c: &mut [f32], stride: usize) {
+        for (a, c) in a.chunks_exact(b.len()).zip(c.iter_mut().step_by(stride)) {
             *c = dot::<FMA>(a, b);
         }
     }
 }
 
-/// Columns of a product of few rows, one after the other.
-enum Columns<'a> {
-    /// Decoded, and multiplied in f32.
-    Floats { a: &'a [f32], column: &'a mut [f32] },
-    /// As bytes, with rounded rows.
-    Bytes { a: &'a Rows, column: Column },
-}
-
-impl Columns<'_> {
-    /// Writes the products of all rows with column `j` of `b` to `sums`.
-    ///
-    /// # Safety
-    /// The blocks of the column are there.
-    unsafe fn multiply(&mut self, b: &View, j: usize, sums: &mut [f32]) {
-        let row = b.part(j * b.strides[1], b.shape[0], 1);
-        match self {
-            Columns::Floats { a, column } => {
-                // SAFETY: by the caller.
-                let b = unsafe { row.read(column) };
-                dots(a, b, sums);
-            }
-            Columns::Bytes { a, column } => {
-                // SAFETY: by the caller; a column starts at a block.
-                unsafe { column.unpack(row.start()) };
-                quant::dots(a, column, sums);
-            }
-        }
-    }
-}
-
-/// A product of few rows with a matrix of blocks along `k`: each column is unpacked once, and multiplied with all
-/// rows.
+/// A product of few rows with a matrix that is dense along `k`: each column is decoded once, and
+/// multiplied with all rows.
 unsafe fn few_rows(p: &Problem) {
     /// Columns whose results are collected before they are written.
     const WIDE: usize = 32;
     let (m, n, k) = (p.c.shape[0], p.c.shape[1], p.a.shape[1]);
     // SAFETY: by the caller.
     let a = unsafe { densify(&p.a) };
-    let rounded = rounds(p).then(|| Rows::new(&a, k));
     par::ranges(n.div_ceil(WIDE), WIDE * k, |pieces| {
-        par::with_scratch(k + m + (m + 2) * WIDE, |scratch| {
+        par::with_scratch(k + (m + 2) * WIDE, |scratch| {
             let (column, rest) = scratch.split_at_mut(k);
-            let (one, rest) = rest.split_at_mut(m);
             let (sums, rest) = rest.split_at_mut(m * WIDE);
             let (bias, held) = rest.split_at_mut(WIDE);
-            let mut columns = match &rounded {
-                Some(a) => Columns::Bytes { a, column: Column::new(p.b.dtype, k) },
-                None => Columns::Floats { a: &a, column },
-            };
             for j0 in pieces.map(|piece| piece * WIDE) {
                 let wide = WIDE.min(n - j0);
                 let (bias, held) = (&mut bias[..wide], &mut held[..wide]);
@@ -294,8 +239,8 @@ unsafe fn few_rows(p: &Problem) {
                         x.row(0).slice(j0, wide).load(bias);
                     }
                     for j in 0..wide {
-                        columns.multiply(&p.b, j0 + j, one);
-                        sums.iter_mut().skip(j).step_by(WIDE).zip(&*one).for_each(|(s, x)| *s = *x);
+                        let b = p.b.part((j0 + j) * p.b.strides[1], k, 1).read(column);
+                        dots(&a, b, &mut sums[j..], WIDE);
                     }
                     for (i, sums) in sums.chunks_exact_mut(WIDE).enumerate() {
                         let (c, sums) = (p.c.row(i).slice(j0, wide), &mut sums[..wide]);

@@ -71,13 +71,13 @@ unsafe fn whole_blocks(dtype: DType, block: *const u8, y: &mut [f32]) {
 }
 
 #[inline(always)]
-pub(crate) fn half(block: &[u8], at: usize) -> f32 {
+fn half(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
 /// The 32 numbers of 16 bytes, of four bits each, with a fifth above from the bits of a word.
 #[inline(always)]
-pub(crate) fn nibbles(bytes: &[u8], fifth: u32) -> [u8; 32] {
+fn nibbles(bytes: &[u8], fifth: u32) -> [u8; 32] {
     let mut q = [0; 32];
     for i in 0..16 {
         q[i] = bytes[i] & 15;
@@ -90,7 +90,7 @@ pub(crate) fn nibbles(bytes: &[u8], fifth: u32) -> [u8; 32] {
 }
 
 #[inline(always)]
-pub(crate) fn word(block: &[u8], at: usize) -> u32 {
+fn word(block: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
 }
 
