@@ -1,6 +1,7 @@
 //! Models from one file format to the other, and from one type of weights to another.
 //!
-//! Matrices get the type asked for; norms, biases and routers stay f32. Rows that a block type doesn't divide get
+//! Matrices get the type asked for; norms, biases and routers stay f32; the up-projection of latent vectors has no blocks.
+//! Rows that a block type doesn't divide get
 //! what llama.cpp gives them: `Q4_K` becomes `Q5_0`, and what has no blocks of 32 either f16. The head of a model
 //! that is quantised to fewer than 8 bits is `Q6_K`, or `Q8_0` where rows have no blocks of 256.
 
@@ -25,6 +26,10 @@ pub fn written_type(spec: &ParamSpec, tied: bool, wanted: DType) -> DType {
     let &[_, width] = &spec.shape[..] else { return DType::F32 };
     if router {
         return DType::F32;
+    }
+    // GGUF has it in parts, one of them transposed.
+    if matches!(spec.id, ParamId::Layer { param: LayerParam::LatentUp, .. }) && wanted.is_block() {
+        return DType::F16;
     }
     let divides = |dtype: DType| width.is_multiple_of(dtype.block_elems());
     let head = spec.id == ParamId::Head || tied && spec.id == ParamId::Embedding;
@@ -148,5 +153,29 @@ pub fn to_folder(from: &ModelFiles, wanted: DType, dir: &Path, done: &dyn Fn(usi
         }
         Err(Error::Tokenizer(_) | Error::Gguf(_)) => Ok(false),
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn up_projections_of_latent_vectors_stay_without_blocks() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/deepseek_v2");
+        let from = ModelFiles::open(folder.as_ref()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.gguf");
+        to_gguf(&from, DType::Q8_0, &path, &|_| ()).unwrap();
+        let to = ModelFiles::open(&path).unwrap();
+        for spec in parameters(from.config()) {
+            let found = to.values(&spec).unwrap();
+            if matches!(spec.id, ParamId::Layer { param: LayerParam::LatentUp, .. }) {
+                let wanted = converted(from.values(&spec).unwrap(), &spec, DType::F16).unwrap();
+                assert_eq!((found.dtype, &*found.bytes), (DType::F16, &wanted[..]), "{}", spec.name);
+            } else {
+                assert_eq!(found.dtype, written_type(&spec, false, DType::Q8_0), "{}", spec.name);
+            }
+        }
     }
 }

@@ -17,6 +17,7 @@ mod cursor;
 mod error;
 mod expand;
 mod export;
+mod latent;
 mod model;
 mod names;
 mod read;

@@ -41,6 +41,7 @@ const HALITE_KEYS: &[&str] = &[
     "q_lora_rank",
     "kv_lora_rank",
     "v_head_dim",
+    "latent_norm_eps",
     "attention_sinks",
     "sliding_window",
     "full_attention_layers",

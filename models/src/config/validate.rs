@@ -82,6 +82,10 @@ impl ModelConfig {
         let AttentionKind::Latent(latent) = self.attention else { return Ok(()) };
         size("kv_lora_rank", latent.kv_lora_rank)?;
         size("v_head_dim", latent.v_head_dim)?;
+        if !(latent.norm_eps.is_finite() && latent.norm_eps > 0.0) {
+            let wanted = "a finite number greater than 0";
+            return Err(ConfigError::invalid("latent_norm_eps", latent.norm_eps, wanted));
+        }
         if let Some(rank) = latent.q_lora_rank {
             size("q_lora_rank", rank)?;
         }

@@ -103,6 +103,7 @@ impl ModelConfig {
                 put("attention_sinks", json!(self.attention_sinks));
                 if let AttentionKind::Latent(latent) = self.attention {
                     write_widths(latent, out);
+                    out.insert("latent_norm_eps".into(), json!(latent.norm_eps));
                 }
             }
         }

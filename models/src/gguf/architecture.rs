@@ -5,12 +5,14 @@
 //! Sources: llama.cpp's `src/models/*.cpp` (what is read, and what is built of it), and `conversion/*.py`
 //! (what Hugging Face's keys and tensors became).
 
+mod deepseek2;
+
 use serde_json::{Map, Value, json};
 
 use super::config::Keys;
 use super::export::Out;
 use super::{Gguf, GgufError};
-use crate::config::{ModelConfig, ModelType, MoeConfig};
+use crate::config::{ModelConfig, ModelType, MoeConfig, RouterScores};
 
 /// One value of `general.architecture`.
 #[derive(Debug)]
@@ -20,12 +22,16 @@ pub(super) struct Architecture {
     /// Whether rows of query and key stand in the order of interleaved rotation: conversion moved them
     /// from Hugging Face's half-split order.
     pub interleaved: bool,
+    /// Whether attention is latent.
+    pub latent: bool,
     /// What the norm before the feed-forward part is called.
     pub post_attention_norm: &'static str,
     /// The model types whose files have it.
     model_types: &'static [ModelType],
     /// Adds its own keys of `config.json`, `model_type` among them.
     pub describe: fn(&Keys<'_>, &mut Map<String, Value>) -> Result<(), GgufError>,
+    /// What files can't say of a model, as a noun phrase.
+    pub check: fn(&ModelConfig) -> Result<(), &'static str>,
     /// What files can't say of a model's experts, as a noun phrase.
     pub check_experts: fn(&ModelConfig, &MoeConfig) -> Result<(), &'static str>,
     /// Writes metadata of the experts beyond their number.
@@ -36,15 +42,17 @@ pub(super) struct Architecture {
 const DENSE: Architecture = Architecture {
     name: "",
     interleaved: false,
+    latent: false,
     post_attention_norm: "ffn_norm",
     model_types: &[],
     describe: |_, _| Ok(()),
+    check: |config| if config.sliding_window.is_some() { Err("a sliding window") } else { Ok(()) },
     check_experts: |_, _| Ok(()),
     describe_experts: |_, _| Ok(()),
 };
 
 /// All that are known.
-static ARCHITECTURES: [Architecture; 5] = [
+static ARCHITECTURES: [Architecture; 6] = [
     Architecture {
         name: "llama",
         interleaved: true,
@@ -77,7 +85,16 @@ static ARCHITECTURES: [Architecture; 5] = [
         post_attention_norm: "post_attention_norm",
         model_types: &[ModelType::Glm4Moe],
         describe: glm4_moe,
-        describe_experts: describe_glm4_experts,
+        describe_experts: describe_grouped_experts,
+        ..DENSE
+    },
+    Architecture {
+        name: "deepseek2",
+        latent: true,
+        model_types: &[ModelType::DeepseekV2, ModelType::DeepseekV3],
+        describe: deepseek2::describe,
+        check: deepseek2::check,
+        describe_experts: describe_grouped_experts,
         ..DENSE
     },
 ];
@@ -133,7 +150,8 @@ fn olmoe(keys: &Keys<'_>, out: &mut Map<String, Value>) -> Result<(), GgufError>
     routed(keys, out)
 }
 
-/// llama.cpp's number of a sigmoid router; 0 leaves it to the architecture.
+/// llama.cpp's numbers of routers' scores; 0 leaves them to the architecture.
+const SOFTMAX: u32 = 1;
 const SIGMOID: u32 = 2;
 
 fn glm4_moe(keys: &Keys<'_>, out: &mut Map<String, Value>) -> Result<(), GgufError> {
@@ -143,6 +161,11 @@ fn glm4_moe(keys: &Keys<'_>, out: &mut Map<String, Value>) -> Result<(), GgufErr
     }
     out.insert("model_type".into(), json!("glm4_moe"));
     out.insert("use_qk_norm".into(), json!(keys.gguf.find("blk.0.attn_q_norm.weight").is_some()));
+    grouped_experts(keys, out)
+}
+
+/// Experts in groups, with shared ones beside them and dense layers before them.
+fn grouped_experts(keys: &Keys<'_>, out: &mut Map<String, Value>) -> Result<(), GgufError> {
     out.insert("n_shared_experts".into(), json!(keys.need::<usize>("expert_shared_count")?));
     out.insert("first_k_dense_replace".into(), json!(keys.get_or("leading_dense_block_count", 0usize)?));
     out.insert("norm_topk_prob".into(), json!(keys.get_or("expert_weights_norm", false)?));
@@ -155,10 +178,14 @@ fn glm4_moe(keys: &Keys<'_>, out: &mut Map<String, Value>) -> Result<(), GgufErr
     experts(keys, out)
 }
 
-fn describe_glm4_experts(moe: &MoeConfig, out: &mut Out<'_, '_>) -> Result<(), GgufError> {
+fn describe_grouped_experts(moe: &MoeConfig, out: &mut Out<'_, '_>) -> Result<(), GgufError> {
     out.size("expert_feed_forward_length", moe.moe_intermediate_size)?;
     out.size("expert_shared_count", moe.n_shared_experts)?;
-    out.size("expert_gating_func", SIGMOID as usize)?;
+    let gating = match moe.scores {
+        RouterScores::Softmax => SOFTMAX,
+        RouterScores::Sigmoid => SIGMOID,
+    };
+    out.size("expert_gating_func", gating as usize)?;
     out.float("expert_weights_scale", moe.routed_scaling_factor)?;
     out.flag("expert_weights_norm", moe.norm_topk_prob)?;
     // llama.cpp wants fewer groups used than there are.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::architecture::Architecture;
 use super::value::{FromValue, Value};
 use super::{Gguf, GgufError};
-use crate::config::ModelConfig;
+use crate::config::{AttentionKind, ModelConfig, ModelType};
 
 /// The keys of a file's architecture.
 pub(super) struct Keys<'a> {
@@ -91,6 +91,49 @@ pub(super) fn read(gguf: &Gguf, architecture: &'static Architecture) -> Result<M
 
     let hidden_size: usize = keys.need("embedding_length")?;
     let heads: usize = keys.need("attention.head_count")?;
+    let mut out = Map::new();
+    if !architecture.latent {
+        plain_heads(&keys, hidden_size, heads, &mut out)?;
+    }
+    // The last layers may be for predicting further tokens; nothing here runs those.
+    let layers: usize = keys.need("block_count")?;
+    let layers = layers.saturating_sub(keys.get_or("nextn_predict_layers", 0)?);
+    let embedding = gguf.tensor("token_embd.weight")?;
+    let mut set = |key: &str, value: Json| out.insert(key.into(), value);
+    set("vocab_size", json!(embedding.shape.first()));
+    set("hidden_size", json!(hidden_size));
+    set("num_hidden_layers", json!(layers));
+    set("num_attention_heads", json!(heads));
+    set("intermediate_size", json!(keys.get_or("feed_forward_length", 0usize)?));
+    set("attention_bias", json!(gguf.find("blk.0.attn_q.bias").is_some()));
+    set("rms_norm_eps", json!(keys.need_float("attention.layer_norm_rms_epsilon")?));
+    set("max_position_embeddings", json!(keys.need::<usize>("context_length")?));
+    set("tie_word_embeddings", json!(gguf.find("output.weight").is_none()));
+    set("rope_theta", json!(keys.float("rope.freq_base")?.unwrap_or(10000.0)));
+    set("rope_scaling", rope_scaling(&keys)?);
+    set("bos_token_id", json!(gguf.get::<u32>("tokenizer.ggml.bos_token_id")?));
+    set("eos_token_id", json!(end_tokens(gguf)?));
+    (architecture.describe)(&keys, &mut out)?;
+
+    let mut config = ModelConfig::from_json(&Json::Object(out))?;
+    if let AttentionKind::Latent(latent) = &mut config.attention
+        && latent.norm_eps != config.rms_norm_eps
+    {
+        // llama.cpp has one epsilon for all norms, Hugging Face's types a fixed one for these.
+        latent.norm_eps = config.rms_norm_eps;
+        config.model_type = ModelType::Halite;
+    }
+    check_rope_factors(gguf, &config)?;
+    Ok(config)
+}
+
+/// The widths of heads of which several may share keys and values.
+fn plain_heads(
+    keys: &Keys<'_>,
+    hidden_size: usize,
+    heads: usize,
+    out: &mut Map<String, Json>,
+) -> Result<(), GgufError> {
     let head_dim: usize = match keys.get("attention.key_length")? {
         Some(width) => width,
         None => hidden_size / heads.max(1),
@@ -99,35 +142,11 @@ pub(super) fn read(gguf: &Gguf, architecture: &'static Architecture) -> Result<M
     if values != head_dim {
         return Err(keys.unsupported("attention.value_length", values, &format!("the keys' {head_dim}")));
     }
-    // The last layers may be for predicting further tokens; nothing here runs those.
-    let layers: usize = keys.need("block_count")?;
-    let layers = layers.saturating_sub(keys.get_or("nextn_predict_layers", 0)?);
-    let embedding = gguf.tensor("token_embd.weight")?;
     let rotary_dim = keys.get_or("rope.dimension_count", head_dim)?;
-
-    let mut out = Map::new();
-    let mut set = |key: &str, value: Json| out.insert(key.into(), value);
-    set("vocab_size", json!(embedding.shape.first()));
-    set("hidden_size", json!(hidden_size));
-    set("num_hidden_layers", json!(layers));
-    set("num_attention_heads", json!(heads));
-    set("num_key_value_heads", json!(keys.get_or("attention.head_count_kv", heads)?));
-    set("head_dim", json!(head_dim));
-    set("intermediate_size", json!(keys.get_or("feed_forward_length", 0usize)?));
-    set("attention_bias", json!(gguf.find("blk.0.attn_q.bias").is_some()));
-    set("rms_norm_eps", json!(keys.need_float("attention.layer_norm_rms_epsilon")?));
-    set("max_position_embeddings", json!(keys.need::<usize>("context_length")?));
-    set("tie_word_embeddings", json!(gguf.find("output.weight").is_none()));
-    set("rope_theta", json!(keys.float("rope.freq_base")?.unwrap_or(10000.0)));
-    set("partial_rotary_factor", json!(partial(rotary_dim, head_dim)));
-    set("rope_scaling", rope_scaling(&keys)?);
-    set("bos_token_id", json!(gguf.get::<u32>("tokenizer.ggml.bos_token_id")?));
-    set("eos_token_id", json!(end_tokens(gguf)?));
-    (architecture.describe)(&keys, &mut out)?;
-
-    let config = ModelConfig::from_json(&Json::Object(out))?;
-    check_rope_factors(gguf, &config)?;
-    Ok(config)
+    out.insert("head_dim".into(), json!(head_dim));
+    out.insert("num_key_value_heads".into(), json!(keys.get_or("attention.head_count_kv", heads)?));
+    out.insert("partial_rotary_factor".into(), json!(partial(rotary_dim, head_dim)));
+    Ok(())
 }
 
 /// The file holds all of a model, and a model.

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::{GgmlType, GgufExport, GgufModel, GgufWriter};
 use super::*;
-use crate::config::{ModelType, RopeScaling, parameters};
+use crate::config::{ParamSpec, RopeScaling, parameters};
 
 fn data() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data"))
@@ -18,8 +18,10 @@ fn file(config: &ModelConfig) -> Result<Gguf, GgufError> {
     let mut writer = GgufWriter::new();
     export.describe(&mut writer)?;
     for tensor in export.tensors()? {
-        let bytes = vec![0; GgmlType::F32.bytes(&tensor.shape).unwrap()];
-        tensor.add_to(&mut writer, GgmlType::F32, |_| Ok(bytes))?;
+        let zeros = |members: &[ParamSpec]| {
+            vec![0; members.iter().map(|spec| GgmlType::F32.bytes(&spec.shape).unwrap()).sum()]
+        };
+        tensor.add_to(&mut writer, GgmlType::F32, move |members| Ok(zeros(members)))?;
     }
     let mut out = Vec::new();
     writer.write(&mut out)?;
@@ -63,17 +65,23 @@ fn configurations_come_back_as_they_were() {
         "glm4_moe/config.json",
         "mixtral/config.json",
         "mixtral_6x3/config.json",
+        "deepseek_v2/config.json",
+        "deepseek_v2_lite/config.json",
+        "deepseek_v3/config.json",
     ];
     for name in names {
         let mut wanted = hugging_face(name.as_ref());
+        if wanted.model_type == ModelType::DeepseekV3 {
+            wanted.rms_norm_eps = 1e-6; // the only one that files can say
+        }
         let model = GgufModel::new(file(&wanted).unwrap()).unwrap();
         let mut found = model.config().clone();
         forget_training(&mut wanted);
         forget_training(&mut found);
         assert_eq!(found, wanted, "{name}");
         let unused = model.check(&parameters(&found)).unwrap();
-        let scaled = wanted.rope.scaling.is_some();
-        assert_eq!(unused, if scaled { vec!["rope_freqs.weight"] } else { vec![] }, "{name}");
+        let factors = matches!(wanted.rope.scaling, Some(RopeScaling::Llama3 { .. }));
+        assert_eq!(unused, if factors { vec!["rope_freqs.weight"] } else { vec![] }, "{name}");
     }
 }
 
@@ -130,12 +138,76 @@ fn what_files_cannot_say_is_not_written() {
 }
 
 #[test]
+fn latent_attention_keeps_to_what_llama_cpp_computes() {
+    let v3 = hugging_face("deepseek_v3/config.json".as_ref());
+    let message = |config: &ModelConfig| file(config).err().unwrap().to_string();
+    assert!(
+        message(&v3).starts_with("a `rms_norm_eps` other than that of the latent vectors' norms, 1e-6, is")
+    );
+    let v3 = ModelConfig { rms_norm_eps: 1e-6, ..v3 };
+    let mut split = v3.clone();
+    split.rope.interleaved = false;
+    assert!(message(&split).starts_with("a rotary embedding that isn't interleaved is not supported"));
+    for (first, second, factor) in [
+        (None, None, None),
+        (Some(0.7), Some(1.0), None),
+        (Some(0.0), Some(0.0), None),
+        (Some(1.0), Some(1.0), Some(2.0)),
+    ] {
+        let mut other = v3.clone();
+        let Some(RopeScaling::Yarn { mscale, mscale_all_dim, attention_factor, .. }) =
+            &mut other.rope.scaling
+        else {
+            panic!("{:?}", other.rope.scaling)
+        };
+        (*mscale, *mscale_all_dim, *attention_factor) = (first, second, factor);
+        assert!(message(&other).starts_with("YaRN without `mscale` and `mscale_all_dim`"));
+    }
+
+    let gguf = file(&v3).unwrap();
+    // The keys of older files, without those of the latent space, and no rank for 0.
+    let lite = file(&hugging_face("deepseek_v2_lite/config.json".as_ref())).unwrap();
+    let older = [
+        ("deepseek2.attention.key_length", 24u32.into()),
+        ("deepseek2.attention.value_length", 16u32.into()),
+        ("deepseek2.attention.key_length_mla", 0u32.into()),
+        ("deepseek2.attention.value_length_mla", 0u32.into()),
+        ("deepseek2.attention.head_count_kv", 4u32.into()),
+        ("deepseek2.expert_gating_func", 0u32.into()),
+    ];
+    let plain = GgufModel::new(lite).unwrap();
+    assert_eq!(with(plain.gguf(), &older).unwrap().config(), plain.config());
+    // An epsilon that only llama.cpp has in all norms.
+    let model = with(&gguf, &[("deepseek2.attention.layer_norm_rms_epsilon", 1e-5f32.into())]).unwrap();
+    let AttentionKind::Latent(latent) = model.config().attention else { panic!() };
+    assert_eq!((latent.norm_eps, model.config().rms_norm_eps), (1e-5, 1e-5));
+    assert_eq!(model.config().model_type, ModelType::Halite);
+    assert_eq!(&ModelConfig::from_json(&model.config().to_json()).unwrap(), model.config());
+
+    for (key, value, wanted) in [
+        ("deepseek2.expert_gating_func", 3u32, "it must be 1 (softmax) or 2 (sigmoid)"),
+        ("deepseek2.expert_gating_func", 1, "exp_probs_b.bias\": a softmax router with a selection bias"),
+        ("deepseek2.rope.dimension_count", 25, "it must be at most the keys' width, 24"),
+        ("deepseek2.attention.key_length_mla", 8, "rotary dimensions"),
+        ("deepseek2.attention.kv_lora_rank", 0, "`kv_lora_rank` is 0"),
+    ] {
+        let message = with(&gguf, &[(key, value.into())]).err().unwrap().to_string();
+        assert!(message.contains(wanted), "{key}: {message:?} should contain {wanted:?}");
+    }
+}
+
+#[test]
 fn metadata_that_describe_no_possible_model_are_errors() {
     let dense = file(&hugging_face("configs/llama.json".as_ref())).unwrap();
     let experts = file(&hugging_face("mixtral/config.json".as_ref())).unwrap();
     let glm = file(&hugging_face("glm4_moe/config.json".as_ref())).unwrap();
     let cases: [(&Gguf, &str, Value<'_>, &str); 17] = [
-        (&dense, "general.architecture", "mamba".into(), "known are llama, qwen3, qwen3moe, olmoe, glm4moe"),
+        (
+            &dense,
+            "general.architecture",
+            "mamba".into(),
+            "known are llama, qwen3, qwen3moe, olmoe, glm4moe, ",
+        ),
         (&dense, "general.type", "adapter".into(), "`general.type` \"adapter\" is not supported"),
         (&dense, "split.count", 3u16.into(), "a model in 3 files"),
         (

@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 
 use super::architecture::Architecture;
+use super::latent::{LatentUp, Part};
 use super::names::interleave;
 use super::{GgmlType, GgufError, GgufWriter};
-use crate::config::{ModelConfig, ParamSpec, RopeScaling, parameters};
+use crate::config::{AttentionKind, LayerParam, ModelConfig, ParamId, ParamSpec, RopeScaling, parameters};
 use crate::weights::BoxError;
 
 /// A model to be written as a GGUF file.
@@ -40,30 +41,40 @@ pub struct GgufExport<'a> {
 pub struct ExportTensor {
     /// Its name.
     pub name: String,
-    /// Sizes, outermost first: of its one parameter, or `[experts, out, in]`.
+    /// Sizes, outermost first: of its one parameter, or `[experts, out, in]`; with latent attention also
+    /// `[heads, kv_lora_rank, plain]` and `[heads, value, kv_lora_rank]`, the parts of one parameter.
     pub shape: Vec<usize>,
     /// The parameters that lie in it one after another.
     pub members: Vec<ParamSpec>,
-    /// Heads whose rows are moved.
-    heads: Option<usize>,
+    layout: Layout,
+}
+
+/// What becomes of its members' bytes.
+#[derive(Debug, Clone, Copy)]
+enum Layout {
+    AsIs,
+    /// Rows are moved within so many heads.
+    Interleaved(usize),
+    Part(LatentUp, Part),
 }
 
 impl ExportTensor {
     /// Adds it to a file. When its turn comes, `read` gives the bytes of its members one after another, all
-    /// of that type, with rows in Hugging Face's order.
+    /// of that type, with rows in Hugging Face's order. The parts of a parameter must be of a plain type.
     pub fn add_to<'a>(
         self,
         writer: &mut GgufWriter<'a>,
         ggml_type: GgmlType,
         read: impl FnOnce(&[ParamSpec]) -> Result<Vec<u8>, BoxError> + 'a,
     ) -> Result<(), GgufError> {
-        let ExportTensor { name, shape, members, heads } = self;
+        let ExportTensor { name, shape, members, layout } = self;
         let rows = shape.first().copied().unwrap_or(1);
         let bytes = move || {
             let bytes = read(&members)?;
-            Ok(match heads {
-                Some(heads) => interleave(&bytes, rows, heads),
-                None => bytes,
+            Ok(match layout {
+                Layout::AsIs => bytes,
+                Layout::Interleaved(heads) => interleave(&bytes, rows, heads),
+                Layout::Part(up, part) => up.split(part, &bytes, ggml_type)?,
             }
             .into())
         };
@@ -75,9 +86,7 @@ impl<'a> GgufExport<'a> {
     /// For a valid configuration; [`GgufError::Unsupported`] if no architecture can express it.
     pub fn new(config: &'a ModelConfig) -> Result<GgufExport<'a>, GgufError> {
         let architecture = Architecture::for_model(config.model_type)?;
-        if config.sliding_window.is_some() {
-            return Err(inexpressible("a sliding window"));
-        }
+        (architecture.check)(config).map_err(inexpressible)?;
         if let Some(moe) = &config.moe {
             (architecture.check_experts)(config, moe).map_err(inexpressible)?;
         }
@@ -99,9 +108,24 @@ impl<'a> GgufExport<'a> {
         let width = width.or(c.moe.as_ref().map(|moe| moe.moe_intermediate_size)).unwrap_or(0);
         out.size("feed_forward_length", width)?;
         out.size("attention.head_count", c.num_attention_heads)?;
-        out.size("attention.head_count_kv", c.num_key_value_heads)?;
-        out.size("attention.key_length", c.head_dim)?;
-        out.size("attention.value_length", c.head_dim)?;
+        match c.attention {
+            AttentionKind::Latent(latent) => {
+                // llama.cpp attends in the latent space: to one head that is as wide as the latent vector.
+                out.size("attention.head_count_kv", 1)?;
+                out.size("attention.key_length", latent.kv_lora_rank + c.rope.rotary_dim)?;
+                out.size("attention.value_length", latent.kv_lora_rank)?;
+                out.size("attention.key_length_mla", c.head_dim)?;
+                out.size("attention.value_length_mla", latent.v_head_dim)?;
+                out.size("attention.kv_lora_rank", latent.kv_lora_rank)?;
+                // Whether llama.cpp wants this depends on the number of layers; 0 it takes always.
+                out.size("attention.q_lora_rank", latent.q_lora_rank.unwrap_or(0))?;
+            }
+            _ => {
+                out.size("attention.head_count_kv", c.num_key_value_heads)?;
+                out.size("attention.key_length", c.head_dim)?;
+                out.size("attention.value_length", c.head_dim)?;
+            }
+        }
         out.float("attention.layer_norm_rms_epsilon", c.rms_norm_eps)?;
         out.size("rope.dimension_count", c.rope.rotary_dim)?;
         out.float("rope.freq_base", c.rope.theta)?;
@@ -153,16 +177,20 @@ impl<'a> GgufExport<'a> {
                 original_max_position_embeddings,
                 beta_fast,
                 beta_slow,
-                mscale: None,
-                mscale_all_dim: None,
+                mscale,
+                mscale_all_dim,
                 attention_factor,
                 truncate: true,
-            } => {
+            } if self.architecture.latent || (mscale, mscale_all_dim) == (&None, &None) => {
                 out.text("rope.scaling.type", "yarn")?;
                 out.float("rope.scaling.factor", *factor)?;
                 out.size(ORIGINAL, *original_max_position_embeddings)?;
                 out.float("rope.scaling.yarn_beta_fast", *beta_fast)?;
                 out.float("rope.scaling.yarn_beta_slow", *beta_slow)?;
+                if let Some(strength) = mscale_all_dim {
+                    // A tenth, for what llama.cpp once did with it.
+                    out.float("rope.scaling.yarn_log_multiplier", 0.1 * strength)?;
+                }
                 match attention_factor {
                     Some(factor) => out.float("rope.scaling.yarn_attn_factor", *factor),
                     None => Ok(()),
@@ -177,6 +205,17 @@ impl<'a> GgufExport<'a> {
         let mut tensors: Vec<ExportTensor> = Vec::new();
         let mut index: HashMap<String, usize> = HashMap::new();
         for spec in parameters(self.config) {
+            if let (ParamId::Layer { layer, param: LayerParam::LatentUp }, Some(up)) =
+                (spec.id, LatentUp::of(self.config))
+            {
+                tensors.extend(Part::BOTH.map(|part| ExportTensor {
+                    name: part.tensor(layer),
+                    shape: up.shape(part).into(),
+                    members: vec![spec.clone()],
+                    layout: Layout::Part(up, part),
+                }));
+                continue;
+            }
             let place = self.architecture.place(spec.id);
             let place = place.ok_or_else(|| inexpressible(format!("parameter {}", spec.name)))?;
             if let Some(&at) = index.get(&place.tensor) {
@@ -189,9 +228,11 @@ impl<'a> GgufExport<'a> {
             if place.expert.is_some() {
                 shape.insert(0, 1);
             }
-            let moved = self.architecture.moves_rows(spec.id);
-            let heads = moved.then(|| shape[0] / self.config.head_dim);
-            tensors.push(ExportTensor { name: place.tensor, shape, members: vec![spec], heads });
+            let layout = match self.architecture.moves_rows(spec.id) {
+                true => Layout::Interleaved(shape[0] / self.config.head_dim),
+                false => Layout::AsIs,
+            };
+            tensors.push(ExportTensor { name: place.tensor, shape, members: vec![spec], layout });
         }
         Ok(tensors)
     }

@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use half::{bf16, f16};
+use halite_hal::blocks;
 
 use super::architecture::Architecture;
+use super::latent::{LatentUp, Part};
 use super::names::{GgufPlace, half_split};
 use super::{GgmlType, Gguf, GgufError, GgufTensor, config, expand};
 use crate::config::{FeedForward, LayerParam, ModelConfig, ParamId, ParamSpec, Projection};
@@ -42,7 +44,7 @@ pub struct GgufParameter<'a> {
     pub ggml_type: GgmlType,
     /// Sizes, outermost first: the parameter's.
     pub shape: Vec<usize>,
-    /// Its rows one after another; lent from the file unless rows were moved.
+    /// Its rows one after another; lent from the file unless they were moved or put together.
     pub bytes: Cow<'a, [u8]>,
 }
 
@@ -87,13 +89,17 @@ impl GgufModel {
         Ok(())
     }
 
-    /// Where a parameter lies; `None` if this architecture has none of its kind.
+    /// Where a parameter lies; `None` if this architecture has none of its kind. For the up-projection of latent
+    /// vectors that is its one tensor, though the file may have it in two, `attn_k_b` and `attn_v_b`.
     pub fn place(&self, id: ParamId) -> Option<GgufPlace> {
         self.architecture.place(id)
     }
 
     /// A parameter's data, of the parameter's shape.
     pub fn parameter(&self, spec: &ParamSpec) -> Result<GgufParameter<'_>, GgufError> {
+        if let Some((up, parts)) = self.latent_parts(spec.id)? {
+            return join(up, parts, spec);
+        }
         let mut parameter = self.as_stored(spec)?;
         if self.architecture.moves_rows(spec.id) {
             let (rows, head_dim) = (parameter.shape[0], self.config.head_dim);
@@ -118,6 +124,21 @@ impl GgufModel {
             parameter.check_rows(self.config.head_dim)?;
         }
         Ok(parameter)
+    }
+
+    /// The parts of an up-projection of latent vectors that isn't whole in the file: of keys, of values.
+    fn latent_parts(&self, id: ParamId) -> Result<Option<(LatentUp, [GgufParameter<'_>; 2])>, GgufError> {
+        let ParamId::Layer { layer, param: LayerParam::LatentUp } = id else { return Ok(None) };
+        let Some(up) = LatentUp::of(&self.config) else { return Ok(None) };
+        if self.place(id).is_some_and(|place| self.gguf.find(&place.tensor).is_some()) {
+            return Ok(None);
+        }
+        let [keys, values] = Part::BOTH.map(|part| self.whole(&part.tensor(layer), &up.shape(part)));
+        let parts = [keys?, values?];
+        if let Some(part) = parts.iter().find(|part| !has_f32(part.ggml_type)) {
+            return Err(no_conversion(part.tensor, part.ggml_type));
+        }
+        Ok(Some((up, parts)))
     }
 
     /// One matrix of all routed experts of a layer, `[experts, out, in]`.
@@ -152,6 +173,10 @@ impl GgufModel {
     pub fn check(&self, parameters: &[ParamSpec]) -> Result<Vec<String>, GgufError> {
         let mut used = HashSet::new();
         for spec in parameters {
+            if let Some((_, parts)) = self.latent_parts(spec.id)? {
+                used.extend(parts.map(|part| part.tensor.to_string()));
+                continue;
+            }
             // Only the first of a stack is looked at: the others are as large as it.
             let first = self.place(spec.id).is_none_or(|place| used.insert(place.tensor));
             if first {
@@ -161,6 +186,24 @@ impl GgufModel {
         let names = self.gguf.tensors().map(|t| t.name);
         Ok(names.filter(|name| !used.contains(*name)).map(String::from).collect())
     }
+}
+
+/// The parameter that two tensors hold. If they are of one plain type, it is too; otherwise it is f32.
+fn join<'a>(
+    up: LatentUp,
+    parts: [GgufParameter<'a>; 2],
+    spec: &ParamSpec,
+) -> Result<GgufParameter<'a>, GgufError> {
+    let [keys, values] = &parts;
+    let (ggml_type, bytes) = if keys.ggml_type == values.ggml_type && keys.ggml_type.block_elems() == 1 {
+        (keys.ggml_type, up.join(&keys.bytes, &values.bytes, keys.ggml_type.block_bytes()))
+    } else {
+        let bytes = |part: &GgufParameter<'_>| {
+            Ok::<Vec<u8>, GgufError>(part.to_f32()?.iter().flat_map(|x| x.to_le_bytes()).collect())
+        };
+        (GgmlType::F32, up.join(&bytes(keys)?, &bytes(values)?, 4))
+    };
+    Ok(GgufParameter { tensor: keys.tensor, ggml_type, shape: spec.shape.clone(), bytes: bytes.into() })
 }
 
 impl<'a> GgufParameter<'a> {
@@ -201,8 +244,8 @@ impl<'a> GgufParameter<'a> {
 }
 
 impl GgufTensor<'_> {
-    /// The elements as f32, of plain floating-point types (f64 is rounded to nearest) and of those that
-    /// [`expand`] has.
+    /// The elements as f32, of plain floating-point types (f64 is rounded to nearest), of devices' block types
+    /// and of those that [`expand`] has.
     pub fn to_f32(&self) -> Result<Vec<f32>, GgufError> {
         to_f32(self.name, self.ggml_type, self.bytes)
     }
@@ -218,9 +261,25 @@ fn to_f32(name: &str, ggml_type: GgmlType, bytes: &[u8]) -> Result<Vec<f32>, Ggu
         GgmlType::F16 => Ok(map(bytes, |b| f16::from_le_bytes(b).to_f32())),
         GgmlType::BF16 => Ok(map(bytes, |b| bf16::from_le_bytes(b).to_f32())),
         GgmlType::F64 => Ok(map(bytes, |b| f64::from_le_bytes(b) as f32)),
-        _ => expand::expand(ggml_type, bytes)
-            .ok_or_else(|| GgufError::tensor(name, format!("type {ggml_type} has no conversion to f32"))),
+        _ => match ggml_type.dtype().filter(|dtype| dtype.is_block()) {
+            Some(dtype) => {
+                let mut out = vec![0.0; bytes.len() / dtype.block_bytes() * dtype.block_elems()];
+                blocks::decode(dtype, bytes, &mut out).map_err(|e| GgufError::tensor(name, e.to_string()))?;
+                Ok(out)
+            }
+            None => expand::expand(ggml_type, bytes).ok_or_else(|| no_conversion(name, ggml_type)),
+        },
     }
+}
+
+/// Whether [`to_f32`] has the type.
+fn has_f32(ggml_type: GgmlType) -> bool {
+    let plain = [GgmlType::F32, GgmlType::F16, GgmlType::BF16, GgmlType::F64].contains(&ggml_type);
+    plain || expand::expands(ggml_type) || ggml_type.dtype().is_some_and(|dtype| dtype.is_block())
+}
+
+fn no_conversion(name: &str, ggml_type: GgmlType) -> GgufError {
+    GgufError::tensor(name, format!("type {ggml_type} has no conversion to f32"))
 }
 
 #[cfg(test)]

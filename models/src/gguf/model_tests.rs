@@ -2,8 +2,8 @@ use std::path::PathBuf;
 
 use super::super::{GgufExport, GgufWriter};
 use super::*;
-use crate::config::parameters;
-use crate::weights::Weights;
+use crate::config::{ModelType, parameters};
+use crate::weights::{ParameterSource, Weights};
 
 fn folder(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data")).join(name)
@@ -11,14 +11,17 @@ fn folder(name: &str) -> PathBuf {
 
 /// A reference model as a GGUF file.
 fn exported(name: &str) -> (Weights, Vec<u8>) {
-    let config = ModelConfig::from_file(&folder(name).join("config.json")).unwrap();
+    let mut config = ModelConfig::from_file(&folder(name).join("config.json")).unwrap();
     let weights = Weights::open_folder(&folder(name)).unwrap();
+    if config.model_type == ModelType::DeepseekV3 {
+        config.rms_norm_eps = 1e-6; // the only one that files can say
+    }
     let export = GgufExport::new(&config).unwrap();
     let mut writer = GgufWriter::new();
     export.describe(&mut writer).unwrap();
     for tensor in export.tensors().unwrap() {
         let read = |members: &[ParamSpec]| {
-            Ok(members.iter().flat_map(|spec| weights.tensor(&spec.name).unwrap().bytes.to_vec()).collect())
+            Ok(members.iter().flat_map(|spec| weights.values(spec).unwrap().bytes.to_vec()).collect())
         };
         tensor.add_to(&mut writer, GgmlType::F32, read).unwrap();
     }
@@ -29,7 +32,7 @@ fn exported(name: &str) -> (Weights, Vec<u8>) {
 
 #[test]
 fn every_parameter_of_the_reference_models_comes_back() {
-    for name in ["mixtral", "mixtral_6x3", "glm4_moe"] {
+    for name in ["mixtral", "mixtral_6x3", "glm4_moe", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3"] {
         let (weights, file) = exported(name);
         let model = GgufModel::new(Gguf::from_bytes(file).unwrap()).unwrap();
         let specs = parameters(model.config());
@@ -38,18 +41,104 @@ fn every_parameter_of_the_reference_models_comes_back() {
         for spec in &specs {
             let found = model.parameter(spec).unwrap();
             assert_eq!(found.shape, spec.shape);
-            assert_eq!(found.bytes, weights.parameter(spec).unwrap().bytes, "{}", spec.name);
-            assert_eq!(found.to_f32().unwrap(), weights.parameter(spec).unwrap().to_f32().unwrap());
+            let wanted = weights.values(spec).unwrap();
+            assert_eq!(found.bytes, wanted.bytes, "{}", spec.name);
+            assert_eq!(found.to_f32().unwrap(), wanted.to_f32(&spec.name).unwrap());
             moved += usize::from(matches!(found.bytes, Cow::Owned(_)));
         }
-        // Queries and keys of each layer, where the architecture moves them.
-        let layers = model.config().num_hidden_layers;
-        assert_eq!(moved, if name == "glm4_moe" { 0 } else { 2 * layers }, "{name}");
+        let in_a_layer = match model.config().model_type {
+            ModelType::Mixtral => 2,                            // query and key
+            ModelType::DeepseekV2 | ModelType::DeepseekV3 => 1, // the latent vectors' up-projection
+            _ => 0,
+        };
+        assert_eq!(moved, in_a_layer * model.config().num_hidden_layers, "{name}");
         if name == "mixtral" {
             let q = model.gguf().tensor("blk.0.attn_q.weight").unwrap().bytes;
             assert_ne!(q, weights.tensor("model.layers.0.self_attn.q_proj.weight").unwrap().bytes);
         }
     }
+}
+
+/// The file with the up-projections of latent vectors as `make` gives them: of a layer's two parts, name and
+/// type and shape and bytes of tensors instead.
+fn with_latent(
+    file: &[u8],
+    make: impl Fn(GgufTensor<'_>) -> Vec<(String, GgmlType, Vec<usize>, Vec<u8>)>,
+) -> GgufModel {
+    let gguf = Gguf::from_bytes(file.to_vec()).unwrap();
+    let mut writer = GgufWriter::new();
+    for (key, value) in gguf.metadata() {
+        writer.metadata(key, value).unwrap();
+    }
+    for t in gguf.tensors() {
+        if !t.name.contains("attn_k_b") && !t.name.contains("attn_v_b") {
+            writer.tensor(t.name, t.ggml_type, t.shape, move || Ok(t.bytes.into())).unwrap();
+            continue;
+        }
+        for (name, ggml_type, shape, bytes) in make(t) {
+            writer.tensor(name, ggml_type, &shape, || Ok(bytes.into())).unwrap();
+        }
+    }
+    let mut out = Vec::new();
+    writer.write(&mut out).unwrap();
+    GgufModel::new(Gguf::from_bytes(out).unwrap()).unwrap()
+}
+
+#[test]
+fn up_projections_of_latent_vectors_are_read_whole_too() {
+    let (weights, file) = exported("deepseek_v3");
+    let whole = |layer: &str| {
+        let name = format!("model.layers.{layer}.self_attn.kv_b_proj.weight");
+        weights.tensor(&name).unwrap().bytes.to_vec()
+    };
+    let model = with_latent(&file, |t| {
+        let Some(layer) = t.name.strip_suffix(".attn_k_b.weight") else { return Vec::new() };
+        let bytes = whole(layer.strip_prefix("blk.").unwrap());
+        vec![(format!("{layer}.attn_kv_b.weight"), GgmlType::F32, vec![bytes.len() / 4 / 32, 32], bytes)]
+    });
+    let specs = parameters(model.config());
+    assert_eq!(model.check(&specs).unwrap(), [""; 0]);
+    for spec in specs.iter().filter(|s| s.name.ends_with("kv_b_proj.weight")) {
+        let found = model.parameter(spec).unwrap();
+        assert!(matches!(found.bytes, Cow::Borrowed(_)));
+        assert_eq!(found.bytes, weights.values(spec).unwrap().bytes);
+    }
+}
+
+#[test]
+fn parts_of_other_types_are_joined_in_f32() {
+    let (weights, file) = exported("deepseek_v3");
+    // The values' rows are 32 wide, the keys' 16.
+    let model = with_latent(&file, |t| {
+        let x = t.to_f32().unwrap();
+        let (ggml_type, bytes) = if t.name.contains("attn_v_b") {
+            let mut bytes = vec![0; GgmlType::Q8_0.bytes(t.shape).unwrap()];
+            blocks::encode(halite_hal::DType::Q8_0, &x, &mut bytes).unwrap();
+            (GgmlType::Q8_0, bytes)
+        } else {
+            (GgmlType::BF16, x.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect())
+        };
+        vec![(t.name.to_string(), ggml_type, t.shape.to_vec(), bytes)]
+    });
+    let specs = parameters(model.config());
+    model.check(&specs).unwrap();
+    let spec = specs.iter().find(|s| s.name.ends_with("1.self_attn.kv_b_proj.weight")).unwrap();
+    let found = model.parameter(spec).unwrap();
+    assert_eq!((found.ggml_type, &found.shape), (GgmlType::F32, &spec.shape));
+    let wanted = weights.values(spec).unwrap().to_f32(&spec.name).unwrap();
+    for (row, (found, wanted)) in found.to_f32().unwrap().chunks(32).zip(wanted.chunks(32)).enumerate() {
+        let top = wanted.iter().fold(0f32, |top, x| top.max(x.abs()));
+        for (found, wanted) in found.iter().zip(wanted) {
+            // 16 rows of a head are keys in bf16, 16 are values in Q8_0.
+            let error = if row % 32 < 16 { wanted.abs() / 256.0 } else { top / 127.0 };
+            assert!((found - wanted).abs() <= error, "{found} is not {wanted}");
+        }
+    }
+
+    let model =
+        with_latent(&file, |t| vec![(t.name.to_string(), GgmlType::I32, t.shape.to_vec(), t.bytes.to_vec())]);
+    let message = model.check(&specs).unwrap_err().to_string();
+    assert_eq!(message, "tensor \"blk.0.attn_k_b.weight\": type i32 has no conversion to f32");
 }
 
 #[test]

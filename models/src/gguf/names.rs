@@ -15,7 +15,8 @@ pub struct GgufPlace {
 }
 
 impl Architecture {
-    /// Where a parameter lies; `None` if such models have none of its kind.
+    /// Where a parameter lies; `None` if such models have none of its kind. [`LayerParam::LatentUp`] may also
+    /// lie in two tensors, see [`latent`](super::latent).
     pub fn place(&self, id: ParamId) -> Option<GgufPlace> {
         let (tensor, expert) = match id {
             ParamId::Embedding => ("token_embd.weight".into(), None),
@@ -46,6 +47,12 @@ impl Architecture {
             PostAttentionNorm => return Some((format!("{}.weight", self.post_attention_norm), None)),
             Router => "ffn_gate_inp.weight",
             SelectionBias => "exp_probs_b.bias",
+            QueryDown => "attn_q_a.weight",
+            QueryDownNorm => "attn_q_a_norm.weight",
+            QueryUp => "attn_q_b.weight",
+            LatentWeight => "attn_kv_a_mqa.weight",
+            LatentNorm => "attn_kv_a_norm.weight",
+            LatentUp => "attn_kv_b.weight",
             Dense(p) => return Some((format!("ffn_{}.weight", short(p)), None)),
             Shared(p) => return Some((format!("ffn_{}_shexp.weight", short(p)), None)),
             Expert { expert, projection } => {
@@ -104,6 +111,7 @@ mod tests {
     use std::collections::HashMap;
     use std::path::Path;
 
+    use super::super::latent::Part;
     use super::*;
     use crate::config::{AttentionBias, ModelConfig, ModelType, parameters};
 
@@ -135,7 +143,10 @@ mod tests {
         for folder in ["configs/llama", "configs/qwen3", "configs/qwen3_moe", "configs/olmoe"]
             .map(|name| format!("{name}.json"))
             .into_iter()
-            .chain(["mixtral", "glm4_moe"].map(|name| format!("{name}/config.json")))
+            .chain(
+                ["mixtral", "glm4_moe", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3"]
+                    .map(|name| format!("{name}/config.json")),
+            )
         {
             let data = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data"));
             let mut config = ModelConfig::from_file(&data.join(folder)).unwrap();
@@ -161,5 +172,9 @@ mod tests {
             }
         }
         assert!(checked > 100);
+        for (name, part) in [("k_b_proj", Part::Keys), ("v_b_proj", Part::Values)] {
+            let name = format!("model.layers.N.self_attn.{name}.weight");
+            assert_eq!(table[&("deepseek_v3", name.as_str())], part.tensor(7).replace('7', "N"));
+        }
     }
 }

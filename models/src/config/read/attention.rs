@@ -27,7 +27,10 @@ impl Reader<'_> {
             kv_lora_rank: f.size("kv_lora_rank")?,
             v_head_dim: f.size("v_head_dim")?,
             // Not `rms_norm_eps`: transformers' classes for these norms have a default of their own.
-            norm_eps: 1e-6,
+            norm_eps: match self.model_type {
+                ModelType::Halite => f.float_or("latent_norm_eps", 1e-6)?,
+                _ => 1e-6,
+            },
         });
         let width = match self.model_type {
             ModelType::Halite => self.head_dim(hidden_size, heads)?,
