@@ -6,6 +6,7 @@
 //! (what Hugging Face's keys and tensors became).
 
 mod deepseek2;
+mod gpt_oss;
 
 use serde_json::{Map, Value, json};
 
@@ -24,6 +25,8 @@ pub(super) struct Architecture {
     pub interleaved: bool,
     /// Whether attention is latent.
     pub latent: bool,
+    /// Whether the ends of YaRN's ramp are rounded to whole dimensions.
+    pub rounds_ramp: bool,
     /// What the norm before the feed-forward part is called.
     pub post_attention_norm: &'static str,
     /// The model types whose files have it.
@@ -43,6 +46,7 @@ const DENSE: Architecture = Architecture {
     name: "",
     interleaved: false,
     latent: false,
+    rounds_ramp: true,
     post_attention_norm: "ffn_norm",
     model_types: &[],
     describe: |_, _| Ok(()),
@@ -52,7 +56,7 @@ const DENSE: Architecture = Architecture {
 };
 
 /// All that are known.
-static ARCHITECTURES: [Architecture; 6] = [
+static ARCHITECTURES: [Architecture; 7] = [
     Architecture {
         name: "llama",
         interleaved: true,
@@ -95,6 +99,16 @@ static ARCHITECTURES: [Architecture; 6] = [
         describe: deepseek2::describe,
         check: deepseek2::check,
         describe_experts: describe_grouped_experts,
+        ..DENSE
+    },
+    Architecture {
+        name: "gpt-oss",
+        rounds_ramp: false,
+        post_attention_norm: "post_attention_norm",
+        model_types: &[ModelType::GptOss],
+        describe: gpt_oss::describe,
+        check: gpt_oss::check,
+        describe_experts: |moe, out| out.size("expert_feed_forward_length", moe.moe_intermediate_size),
         ..DENSE
     },
 ];

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::{GgmlType, GgufExport, GgufModel, GgufWriter};
 use super::*;
-use crate::config::{ParamSpec, RopeScaling, parameters};
+use crate::config::{AttentionBias, ParamSpec, RopeScaling, parameters};
 
 fn data() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data"))
@@ -68,11 +68,15 @@ fn configurations_come_back_as_they_were() {
         "deepseek_v2/config.json",
         "deepseek_v2_lite/config.json",
         "deepseek_v3/config.json",
+        "gpt_oss/config.json",
     ];
     for name in names {
         let mut wanted = hugging_face(name.as_ref());
         if wanted.model_type == ModelType::DeepseekV3 {
             wanted.rms_norm_eps = 1e-6; // the only one that files can say
+        }
+        if wanted.model_type == ModelType::GptOss {
+            wanted.moe.as_mut().unwrap().swiglu_limit = Some(7.0); // here too
         }
         let model = GgufModel::new(file(&wanted).unwrap()).unwrap();
         let mut found = model.config().clone();
@@ -192,6 +196,37 @@ fn latent_attention_keeps_to_what_llama_cpp_computes() {
         ("deepseek2.attention.kv_lora_rank", 0, "`kv_lora_rank` is 0"),
     ] {
         let message = with(&gguf, &[(key, value.into())]).err().unwrap().to_string();
+        assert!(message.contains(wanted), "{key}: {message:?} should contain {wanted:?}");
+    }
+}
+
+#[test]
+fn what_is_the_same_in_all_gpt_oss_models_must_be_so() {
+    let message = |config: &ModelConfig| file(config).err().unwrap().to_string();
+    let mut model = hugging_face("gpt_oss/config.json".as_ref());
+    assert!(message(&model).starts_with("a `swiglu_limit` other than 7 is not supported"));
+    model.moe.as_mut().unwrap().swiglu_limit = Some(7.0);
+    let gguf = file(&model).unwrap();
+
+    let without = ModelConfig { full_attention_layers: vec![0, 2], ..model.clone() };
+    assert!(message(&without).starts_with("a sliding window in other layers"));
+    let tied = ModelConfig { tie_word_embeddings: true, ..model.clone() };
+    assert!(message(&tied).starts_with("a head that shares"));
+    let bare = ModelConfig { attention_bias: AttentionBias::None, ..model.clone() };
+    assert!(message(&bare).starts_with("attention without biases"));
+    let mut rounded = model.clone();
+    if let Some(RopeScaling::Yarn { truncate, .. }) = &mut rounded.rope.scaling {
+        *truncate = true;
+    }
+    assert!(message(&rounded).starts_with("this scaling of the rotary embedding"));
+
+    for (key, value, wanted) in [
+        ("gpt-oss.attention.sliding_window_pattern", 6u32.into(), "` 6 is not supported; it must be 2"),
+        ("gpt-oss.attention.sliding_window", 0u32.into(), "`sliding_window` is 0"),
+        ("gpt-oss.rope.freq_base_swa", 1e4f32.into(), "it must be the same as `rope.freq_base`"),
+        ("gpt-oss.expert_weights_scale", 2f32.into(), "it must be 1 for this architecture"),
+    ] {
+        let message = with(&gguf, &[(key, value)]).err().unwrap().to_string();
         assert!(message.contains(wanted), "{key}: {message:?} should contain {wanted:?}");
     }
 }

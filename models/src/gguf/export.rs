@@ -126,6 +126,9 @@ impl<'a> GgufExport<'a> {
                 out.size("attention.value_length", c.head_dim)?;
             }
         }
+        if let Some(window) = c.sliding_window {
+            out.size("attention.sliding_window", window)?;
+        }
         out.float("attention.layer_norm_rms_epsilon", c.rms_norm_eps)?;
         out.size("rope.dimension_count", c.rope.rotary_dim)?;
         out.float("rope.freq_base", c.rope.theta)?;
@@ -180,8 +183,10 @@ impl<'a> GgufExport<'a> {
                 mscale,
                 mscale_all_dim,
                 attention_factor,
-                truncate: true,
-            } if self.architecture.latent || (mscale, mscale_all_dim) == (&None, &None) => {
+                truncate,
+            } if *truncate == self.architecture.rounds_ramp
+                && (self.architecture.latent || (mscale, mscale_all_dim) == (&None, &None)) =>
+            {
                 out.text("rope.scaling.type", "yarn")?;
                 out.float("rope.scaling.factor", *factor)?;
                 out.size(ORIGINAL, *original_max_position_embeddings)?;

@@ -16,6 +16,9 @@ fn exported(name: &str) -> (Weights, Vec<u8>) {
     if config.model_type == ModelType::DeepseekV3 {
         config.rms_norm_eps = 1e-6; // the only one that files can say
     }
+    if config.model_type == ModelType::GptOss {
+        config.moe.as_mut().unwrap().swiglu_limit = Some(7.0); // here too
+    }
     let export = GgufExport::new(&config).unwrap();
     let mut writer = GgufWriter::new();
     export.describe(&mut writer).unwrap();
@@ -32,7 +35,9 @@ fn exported(name: &str) -> (Weights, Vec<u8>) {
 
 #[test]
 fn every_parameter_of_the_reference_models_comes_back() {
-    for name in ["mixtral", "mixtral_6x3", "glm4_moe", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3"] {
+    for name in
+        ["mixtral", "mixtral_6x3", "glm4_moe", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "gpt_oss"]
+    {
         let (weights, file) = exported(name);
         let model = GgufModel::new(Gguf::from_bytes(file).unwrap()).unwrap();
         let specs = parameters(model.config());

@@ -46,7 +46,9 @@ impl Architecture {
             KeyNorm => "attn_k_norm.weight",
             PostAttentionNorm => return Some((format!("{}.weight", self.post_attention_norm), None)),
             Router => "ffn_gate_inp.weight",
+            RouterBias => "ffn_gate_inp.bias",
             SelectionBias => "exp_probs_b.bias",
+            Sinks => "attn_sinks.weight",
             QueryDown => "attn_q_a.weight",
             QueryDownNorm => "attn_q_a_norm.weight",
             QueryUp => "attn_q_b.weight",
@@ -57,6 +59,9 @@ impl Architecture {
             Shared(p) => return Some((format!("ffn_{}_shexp.weight", short(p)), None)),
             Expert { expert, projection } => {
                 return Some((format!("ffn_{}_exps.weight", short(projection)), Some(expert)));
+            }
+            ExpertBias { expert, projection } => {
+                return Some((format!("ffn_{}_exps.bias", short(projection)), Some(expert)));
             }
             // The parameters of architectures that aren't read yet.
             #[allow(unreachable_patterns, reason = "there may be none at the moment")]
@@ -144,7 +149,7 @@ mod tests {
             .map(|name| format!("{name}.json"))
             .into_iter()
             .chain(
-                ["mixtral", "glm4_moe", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3"]
+                ["mixtral", "glm4_moe", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "gpt_oss"]
                     .map(|name| format!("{name}/config.json")),
             )
         {
