@@ -56,12 +56,29 @@ const DENSE: Architecture = Architecture {
 };
 
 /// All that are known.
-static ARCHITECTURES: [Architecture; 7] = [
+static ARCHITECTURES: [Architecture; 9] = [
     Architecture {
         name: "llama",
         interleaved: true,
         model_types: &[ModelType::Llama, ModelType::Mistral, ModelType::Mixtral],
         describe: llama,
+        ..DENSE
+    },
+    Architecture { name: "qwen2", model_types: &[ModelType::Qwen2], describe: qwen2, ..DENSE },
+    Architecture {
+        name: "qwen2moe",
+        model_types: &[ModelType::Qwen2Moe],
+        describe: qwen2_moe,
+        check_experts: |config, moe| match (moe.norm_topk_prob, config.first_k_dense_replace) {
+            (true, _) => Err("normalised router weights"),
+            (false, 0) if config.tie_word_embeddings => Err("a head that shares the embedding's weights"),
+            (false, 0) => Ok(()),
+            _ => Err("leading dense layers"),
+        },
+        describe_experts: |moe, out| {
+            out.size("expert_feed_forward_length", moe.moe_intermediate_size)?;
+            out.size("expert_shared_feed_forward_length", moe.shared_intermediate_size)
+        },
         ..DENSE
     },
     Architecture { name: "qwen3", model_types: &[ModelType::Qwen3], describe: qwen3, ..DENSE },
@@ -141,6 +158,24 @@ fn llama(keys: &Keys<'_>, out: &mut Map<String, Value>) -> Result<(), GgufError>
         return Ok(());
     }
     out.insert("model_type".into(), json!("mixtral"));
+    routed(keys, out)
+}
+
+fn qwen2(_: &Keys<'_>, out: &mut Map<String, Value>) -> Result<(), GgufError> {
+    out.insert("model_type".into(), json!("qwen2"));
+    Ok(())
+}
+
+/// llama.cpp never divides the chosen scores by their sum, as all published models want.
+fn qwen2_moe(keys: &Keys<'_>, out: &mut Map<String, Value>) -> Result<(), GgufError> {
+    out.insert("model_type".into(), json!("qwen2_moe"));
+    out.insert("norm_topk_prob".into(), json!(false));
+    let shared = match keys.get("expert_shared_feed_forward_length")? {
+        Some(width) => width,
+        None => keys.need::<usize>("feed_forward_length")?,
+    };
+    out.insert("shared_expert_intermediate_size".into(), json!(shared));
+    expert_width(keys, out)?;
     routed(keys, out)
 }
 

@@ -69,6 +69,8 @@ fn configurations_come_back_as_they_were() {
         "deepseek_v2_lite/config.json",
         "deepseek_v3/config.json",
         "gpt_oss/config.json",
+        "../../models/src/gguf/fixtures/qwen2.json",
+        "../../models/src/gguf/fixtures/qwen2_moe.json",
     ];
     for name in names {
         let mut wanted = hugging_face(name.as_ref());
@@ -134,6 +136,14 @@ fn what_files_cannot_say_is_not_written() {
     let mut qwen = hugging_face("configs/qwen3_moe.json".as_ref());
     qwen.moe.as_mut().unwrap().norm_topk_prob = false;
     assert!(message(&qwen).starts_with("router weights that aren't normalised"));
+    let qwen2 = hugging_face("../../models/src/gguf/fixtures/qwen2_moe.json".as_ref());
+    let tied = ModelConfig { tie_word_embeddings: true, ..qwen2.clone() };
+    assert!(message(&tied).starts_with("a head that shares the embedding's weights"));
+    let leading = ModelConfig { first_k_dense_replace: 1, ..qwen2.clone() };
+    assert!(message(&leading).starts_with("leading dense layers is not supported"));
+    let mut normalised = qwen2;
+    normalised.moe.as_mut().unwrap().norm_topk_prob = true;
+    assert!(message(&normalised).starts_with("normalised router weights is not supported"));
     let mut own = ModelConfig::tiny();
     own.model_type = ModelType::Halite;
     assert!(
@@ -241,7 +251,7 @@ fn metadata_that_describe_no_possible_model_are_errors() {
             &dense,
             "general.architecture",
             "mamba".into(),
-            "known are llama, qwen3, qwen3moe, olmoe, glm4moe, ",
+            "known are llama, qwen2, qwen2moe, qwen3, qwen3moe, olmoe, glm4moe, ",
         ),
         (&dense, "general.type", "adapter".into(), "`general.type` \"adapter\" is not supported"),
         (&dense, "split.count", 3u16.into(), "a model in 3 files"),
@@ -281,6 +291,28 @@ fn metadata_that_describe_no_possible_model_are_errors() {
     with(&dense, &[("llama.attention.causal", true.into()), ("llama.logit_scale", 0f32.into())]).unwrap();
     let further = [("glm4moe.block_count", 4u32.into()), ("glm4moe.nextn_predict_layers", 1u32.into())];
     assert_eq!(with(&glm, &further).unwrap().config().num_hidden_layers, 3);
+}
+
+#[test]
+fn widths_of_experts_may_be_left_out() {
+    let gguf = file(&hugging_face("../../models/src/gguf/fixtures/qwen2_moe.json".as_ref())).unwrap();
+    let mut writer = GgufWriter::new();
+    for (key, value) in gguf.metadata() {
+        match key {
+            // What llama.cpp takes them from then: the dense width, and its share.
+            "qwen2moe.feed_forward_length" => writer.metadata(key, 40u32).unwrap(),
+            "qwen2moe.expert_shared_feed_forward_length" | "qwen2moe.expert_feed_forward_length" => {}
+            _ => writer.metadata(key, value).unwrap(),
+        }
+    }
+    for t in gguf.tensors() {
+        writer.tensor(t.name, t.ggml_type, t.shape, move || Ok(t.bytes.into())).unwrap();
+    }
+    let mut out = Vec::new();
+    writer.write(&mut out).unwrap();
+    let model = GgufModel::new(Gguf::from_bytes(out).unwrap()).unwrap();
+    let moe = model.config().moe.as_ref().unwrap();
+    assert_eq!((moe.shared_intermediate_size, moe.moe_intermediate_size), (40, 20));
 }
 
 #[test]

@@ -222,7 +222,6 @@ impl<'a> GgufExport<'a> {
                 continue;
             }
             let place = self.architecture.place(spec.id);
-            let place = place.ok_or_else(|| inexpressible(format!("parameter {}", spec.name)))?;
             if let Some(&at) = index.get(&place.tensor) {
                 tensors[at].members.push(spec);
                 tensors[at].shape[0] += 1;

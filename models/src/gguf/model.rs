@@ -89,9 +89,9 @@ impl GgufModel {
         Ok(())
     }
 
-    /// Where a parameter lies; `None` if this architecture has none of its kind. For the up-projection of latent
+    /// Where a parameter lies. For the up-projection of latent
     /// vectors that is its one tensor, though the file may have it in two, `attn_k_b` and `attn_v_b`.
-    pub fn place(&self, id: ParamId) -> Option<GgufPlace> {
+    pub fn place(&self, id: ParamId) -> GgufPlace {
         self.architecture.place(id)
     }
 
@@ -110,10 +110,7 @@ impl GgufModel {
 
     /// A parameter's data with rows in the file's order.
     fn as_stored(&self, spec: &ParamSpec) -> Result<GgufParameter<'_>, GgufError> {
-        let place = self.place(spec.id).ok_or_else(|| GgufError::Unsupported {
-            what: format!("parameter {} in architecture {:?}", spec.name, self.architecture.name),
-            wanted: "its models have none".into(),
-        })?;
+        let place = self.place(spec.id);
         if let Some(expert) = place.expert {
             let experts = self.config.moe.as_ref().map_or(0, |moe| moe.num_experts);
             let stack = [&[experts], &spec.shape[..]].concat();
@@ -130,7 +127,7 @@ impl GgufModel {
     fn latent_parts(&self, id: ParamId) -> Result<Option<(LatentUp, [GgufParameter<'_>; 2])>, GgufError> {
         let ParamId::Layer { layer, param: LayerParam::LatentUp } = id else { return Ok(None) };
         let Some(up) = LatentUp::of(&self.config) else { return Ok(None) };
-        if self.place(id).is_some_and(|place| self.gguf.find(&place.tensor).is_some()) {
+        if self.gguf.find(&self.place(id).tensor).is_some() {
             return Ok(None);
         }
         let [keys, values] = Part::BOTH.map(|part| self.whole(&part.tensor(layer), &up.shape(part)));
@@ -151,8 +148,7 @@ impl GgufModel {
             Projection::Down => [experts, hidden, width],
         };
         let id = ParamId::Layer { layer, param: LayerParam::Expert { expert: 0, projection } };
-        let tensor = self.place(id).map(|place| place.tensor).unwrap_or_default();
-        self.whole(&tensor, &shape)
+        self.whole(&self.place(id).tensor, &shape)
     }
 
     /// A tensor that must have that shape.
@@ -178,7 +174,7 @@ impl GgufModel {
                 continue;
             }
             // Only the first of a stack is looked at: the others are as large as it.
-            let first = self.place(spec.id).is_none_or(|place| used.insert(place.tensor));
+            let first = used.insert(self.place(spec.id).tensor);
             if first {
                 self.as_stored(spec)?;
             }

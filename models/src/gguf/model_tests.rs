@@ -19,18 +19,43 @@ fn exported(name: &str) -> (Weights, Vec<u8>) {
     if config.model_type == ModelType::GptOss {
         config.moe.as_mut().unwrap().swiglu_limit = Some(7.0); // here too
     }
-    let export = GgufExport::new(&config).unwrap();
+    let file = written(&config, &|spec| weights.values(spec).unwrap().bytes.to_vec());
+    (weights, file)
+}
+
+/// A GGUF file of parameters in f32.
+fn written(config: &ModelConfig, bytes: &dyn Fn(&ParamSpec) -> Vec<u8>) -> Vec<u8> {
+    let export = GgufExport::new(config).unwrap();
     let mut writer = GgufWriter::new();
     export.describe(&mut writer).unwrap();
     for tensor in export.tensors().unwrap() {
-        let read = |members: &[ParamSpec]| {
-            Ok(members.iter().flat_map(|spec| weights.values(spec).unwrap().bytes.to_vec()).collect())
-        };
+        let read = move |members: &[ParamSpec]| Ok(members.iter().flat_map(bytes).collect());
         tensor.add_to(&mut writer, GgmlType::F32, read).unwrap();
     }
     let mut file = Vec::new();
     writer.write(&mut file).unwrap();
-    (weights, file)
+    file
+}
+
+#[test]
+fn every_parameter_of_a_made_up_model_comes_back() {
+    // Bytes that differ from parameter to parameter and from row to row.
+    let bytes = |spec: &ParamSpec| -> Vec<u8> {
+        let seed = spec.name.bytes().fold(7u32, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
+        let count = spec.shape.iter().product::<usize>() as u32;
+        (0..count).flat_map(|i| seed.wrapping_add(i).to_le_bytes()).collect()
+    };
+    for name in ["qwen2", "qwen2_moe"] {
+        let file = format!("../../models/src/gguf/fixtures/{name}.json");
+        let config = ModelConfig::from_file(&folder(&file)).unwrap();
+        let model = GgufModel::new(Gguf::from_bytes(written(&config, &bytes)).unwrap()).unwrap();
+        let specs = parameters(&config);
+        assert_eq!(parameters(model.config()), specs);
+        assert_eq!(model.check(&specs).unwrap(), [""; 0], "{name}");
+        for spec in &specs {
+            assert_eq!(*model.parameter(spec).unwrap().bytes, bytes(spec), "{}", spec.name);
+        }
+    }
 }
 
 #[test]
