@@ -218,6 +218,66 @@ fn changed(
 }
 
 #[test]
+fn experts_in_blocks_are_lent_as_they_are() {
+    let mut config = ModelConfig::from_file(&folder("gpt_oss").join("config.json")).unwrap();
+    let weights = Weights::open_folder(&folder("gpt_oss")).unwrap();
+    config.moe.as_mut().unwrap().swiglu_limit = Some(7.0);
+    let blocks_of = |spec: &ParamSpec| {
+        let x = weights.values(spec).unwrap().to_f32(&spec.name).unwrap();
+        let mut bytes = vec![0; GgmlType::MXFP4.bytes(&spec.shape).unwrap()];
+        blocks::encode(halite_hal::DType::Mxfp4, &x, &mut bytes).unwrap();
+        bytes
+    };
+    let export = GgufExport::new(&config).unwrap();
+    let mut writer = GgufWriter::new();
+    export.describe(&mut writer).unwrap();
+    for tensor in export.tensors().unwrap() {
+        let blocks_of = &blocks_of;
+        if tensor.name.ends_with("_exps.weight") {
+            let read = move |members: &[ParamSpec]| Ok(members.iter().flat_map(blocks_of).collect());
+            tensor.add_to(&mut writer, GgmlType::MXFP4, read).unwrap();
+        } else {
+            let zeros = |members: &[ParamSpec]| {
+                Ok(vec![0; members.iter().map(|m| GgmlType::F32.bytes(&m.shape).unwrap()).sum()])
+            };
+            tensor.add_to(&mut writer, GgmlType::F32, zeros).unwrap();
+        }
+    }
+    let mut file = Vec::new();
+    writer.write(&mut file).unwrap();
+    let model = GgufModel::new(Gguf::from_bytes(file).unwrap()).unwrap();
+    let specs = parameters(model.config());
+    model.check(&specs).unwrap();
+    let mut experts = 0;
+    for spec in &specs {
+        if matches!(spec.id, ParamId::Layer { param: LayerParam::Expert { .. }, .. }) {
+            let found = model.parameter(spec).unwrap();
+            assert!(matches!(found.bytes, Cow::Borrowed(_)));
+            assert_eq!((found.ggml_type, &*found.bytes), (GgmlType::MXFP4, &blocks_of(spec)[..]));
+            experts += 1;
+        }
+    }
+    assert_eq!(experts, 3 * 8 * 3);
+}
+
+#[test]
+fn a_gate_of_shared_experts_may_be_a_vector() {
+    // llama.cpp knows it as one.
+    let config = ModelConfig::from_file(&folder("../../models/src/gguf/fixtures/qwen2_moe.json")).unwrap();
+    let file = written(&config, &|spec| vec![0; GgmlType::F32.bytes(&spec.shape).unwrap()]);
+    let model = changed(&file, |name, shape| {
+        let gate = name.ends_with("ffn_gate_inp_shexp.weight");
+        Some(if gate { shape[1..].to_vec() } else { shape.to_vec() })
+    });
+    let specs = parameters(&config);
+    let model = model.unwrap();
+    assert_eq!(model.check(&specs).unwrap(), [""; 0]);
+    let gate = specs.iter().find(|s| s.name.ends_with("shared_expert_gate.weight")).unwrap();
+    assert_eq!(model.gguf().tensor("blk.0.ffn_gate_inp_shexp.weight").unwrap().shape, [48]);
+    assert_eq!(model.parameter(gate).unwrap().shape, [1, 48]);
+}
+
+#[test]
 fn tensors_that_are_missing_or_of_another_shape_are_named() {
     let (_, file) = exported("glm4_moe");
     let check = |model: Result<GgufModel, GgufError>| {
