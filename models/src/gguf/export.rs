@@ -15,7 +15,7 @@ use crate::weights::BoxError;
 /// A model to be written as a GGUF file.
 ///
 /// ```
-/// use halite_models::config::ModelConfig;
+/// use halite_models::config::{ModelConfig, ParamSpec};
 /// use halite_models::gguf::{GgmlType, Gguf, GgufExport, GgufModel, GgufWriter};
 ///
 /// let config = ModelConfig::tiny();
@@ -23,8 +23,8 @@ use crate::weights::BoxError;
 /// let mut writer = GgufWriter::new();
 /// export.describe(&mut writer)?;
 /// for tensor in export.tensors()? {
-///     let bytes = 4 * tensor.shape.iter().product::<usize>();
-///     tensor.add_to(&mut writer, GgmlType::F32, move |_| Ok(vec![0; bytes]))?;
+///     let zeros = |spec: &ParamSpec| vec![0; 4 * spec.shape.iter().product::<usize>()];
+///     tensor.add_to(&mut writer, GgmlType::F32, move |members| Ok(members.iter().flat_map(zeros).collect()))?;
 /// }
 /// let mut file = Vec::new();
 /// writer.write(&mut file)?;
