@@ -107,6 +107,31 @@ fn quantized_weights_stay_quantized_and_are_nearly_the_same() {
 }
 
 #[test]
+fn quantized_weights_give_the_same_logits_on_every_device() {
+    let place = Place::new();
+    place.add("mixtral");
+    let devices = place.ok("devices --json").json();
+    let selectors = devices.as_array().unwrap().iter().map(|d| d["selector"].as_str().unwrap().to_string());
+    let others: Vec<String> = selectors.filter(|s| s != "cpu:0").collect();
+    let logits = |file: &str, device: &str| {
+        let ids = "--ids-from mixtral/reference.safetensors --out l.st";
+        place.ok(&format!("inspect logits --model {file} {ids} --device {device}"));
+        tensors(&place.path("l.st"))["logits.33"].1.clone()
+    };
+    for name in ["f16", "q8_0", "q4_k"] {
+        place.ok(&format!("convert --model mixtral --out {name}.gguf --type {name}"));
+        let want = logits(&format!("{name}.gguf"), "cpu:0");
+        let mean = want.iter().sum::<f64>() / want.len() as f64;
+        let deviation = (want.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / want.len() as f64).sqrt();
+        for device in &others {
+            let got = logits(&format!("{name}.gguf"), device);
+            let off = got.iter().zip(&want).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+            assert!(off <= 2e-4 * deviation, "{name} on {device}: {:e}", off / deviation);
+        }
+    }
+}
+
+#[test]
 fn what_a_format_cannot_hold_is_said() {
     let place = Place::new();
     place.add("mixtral");

@@ -140,7 +140,7 @@ fn subject(model: &Model, name: &str, test: Test) -> Subject {
     Subject::Model {
         model_filename: name.into(),
         model_type: model.config.model_type.as_str(),
-        model_size: (total * DType::F32.block_bytes()) as u64,
+        model_size: model.weights.bytes(),
         model_n_params: total as u64,
         model_n_params_active: active as u64,
         n_batch,

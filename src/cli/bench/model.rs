@@ -2,10 +2,12 @@
 
 use super::{Measuring, duration, times};
 use crate::cli::error::Result;
+use crate::cli::model::load;
 use crate::cli::output::{self, say};
 use halite::models;
+use halite::models::ModelFiles;
 use halite::models::config::ModelConfig;
-use halite::models::model::Model;
+use halite::models::model::{Model, WeightTypes};
 use halite_bench::{Row, Speed, Subject, model};
 use std::path::PathBuf;
 
@@ -18,8 +20,8 @@ pub struct ModelArgs {
     /// A model with random weights: tiny or small
     #[arg(long, default_value = "tiny", value_name = "NAME")]
     preset: String,
-    /// A model folder, or the folder of a training run
-    #[arg(long, value_name = "DIR", conflicts_with = "preset")]
+    /// A model folder, a GGUF file, or the folder of a training run; its weights are f32 if a training step is timed
+    #[arg(long, value_name = "PATH", conflicts_with = "preset")]
     model: Option<PathBuf>,
     /// Tokens of the prompt [default: 128, with --quick 8]
     #[arg(long, short, value_name = "N")]
@@ -56,7 +58,11 @@ impl ModelArgs {
         for device in devices {
             bar.set_message(device.info().selector.clone());
             let (model, name) = match &self.model {
-                Some(folder) => (Model::open(device, folder)?, folder.display().to_string()),
+                Some(path) => {
+                    // A training step needs f32; without one, weights are as they are stored.
+                    let types = if options.batch_size == 0 { WeightTypes::Stored } else { WeightTypes::F32 };
+                    (load(&ModelFiles::open(path)?, device, types)?, path.display().to_string())
+                }
                 None => {
                     let unknown = || models::Error::Preset { name: self.preset.clone() };
                     let config = ModelConfig::preset(&self.preset).ok_or_else(unknown)?;
