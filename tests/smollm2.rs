@@ -41,3 +41,19 @@ fn it_answers_and_continues_on_every_device() {
         assert_eq!(said.json()["tokens"].as_array().unwrap().len(), 8, "{device}");
     }
 }
+
+/// What llama-perplexity (llama_cpp_python 0.3.36) says of the same file and text, with an f32 cache.
+const LLAMA_CPP: f64 = 47.3317;
+
+#[test]
+fn its_perplexity_is_that_of_llama_cpp() {
+    let Some(model) = model() else { return };
+    let place = Place::new();
+    let text = common::data("prose.txt");
+    let line =
+        format!("perplexity --model {} --text {} --device cpu --json", model.display(), text.display());
+    let said = place.ok(&line).json();
+    assert_eq!((said["windows"].as_u64(), said["tokens"].as_u64()), (Some(5), Some(1275)));
+    let perplexity = said["perplexity"].as_f64().unwrap();
+    assert!((perplexity / LLAMA_CPP - 1.0).abs() < 3e-3, "{perplexity}, llama.cpp has {LLAMA_CPP}");
+}
