@@ -13,6 +13,7 @@ mod quantized;
 mod values;
 mod write;
 
+pub(crate) use convert::map_groups;
 pub use error::WeightsError;
 pub use experts::push_parameters;
 pub use open::{TensorView, Weights};

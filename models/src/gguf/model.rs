@@ -12,6 +12,7 @@ use super::latent::{LatentUp, Part};
 use super::names::{GgufPlace, half_split};
 use super::{GgmlType, Gguf, GgufError, GgufTensor, config, expand};
 use crate::config::{FeedForward, LayerParam, ModelConfig, ParamId, ParamSpec, Projection};
+use crate::weights::map_groups;
 
 /// A model in a GGUF file.
 ///
@@ -248,15 +249,11 @@ impl GgufTensor<'_> {
 }
 
 fn to_f32(name: &str, ggml_type: GgmlType, bytes: &[u8]) -> Result<Vec<f32>, GgufError> {
-    /// Bytes in groups of `N`, which is the element's size, so that none are left over.
-    fn map<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-        bytes.as_chunks::<N>().0.iter().map(|group| convert(*group)).collect()
-    }
     match ggml_type {
-        GgmlType::F32 => Ok(map(bytes, f32::from_le_bytes)),
-        GgmlType::F16 => Ok(map(bytes, |b| f16::from_le_bytes(b).to_f32())),
-        GgmlType::BF16 => Ok(map(bytes, |b| bf16::from_le_bytes(b).to_f32())),
-        GgmlType::F64 => Ok(map(bytes, |b| f64::from_le_bytes(b) as f32)),
+        GgmlType::F32 => Ok(map_groups(bytes, f32::from_le_bytes)),
+        GgmlType::F16 => Ok(map_groups(bytes, |b| f16::from_le_bytes(b).to_f32())),
+        GgmlType::BF16 => Ok(map_groups(bytes, |b| bf16::from_le_bytes(b).to_f32())),
+        GgmlType::F64 => Ok(map_groups(bytes, |b| f64::from_le_bytes(b) as f32)),
         _ => match ggml_type.dtype().filter(|dtype| dtype.is_block()) {
             Some(dtype) => {
                 let mut out = vec![0.0; bytes.len() / dtype.block_bytes() * dtype.block_elems()];

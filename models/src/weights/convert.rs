@@ -10,10 +10,10 @@ impl TensorView<'_> {
     pub fn to_f32(&self) -> Result<Vec<f32>, WeightsError> {
         self.check_float()?;
         Ok(match self.dtype {
-            Dtype::F16 => map(self.bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => map(self.bytes, |b| bf16::from_le_bytes(b).to_f32()),
-            Dtype::F64 => map(self.bytes, |b| f64::from_le_bytes(b) as f32),
-            _ => map(self.bytes, f32::from_le_bytes),
+            Dtype::F16 => map_groups(self.bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => map_groups(self.bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            Dtype::F64 => map_groups(self.bytes, |b| f64::from_le_bytes(b) as f32),
+            _ => map_groups(self.bytes, f32::from_le_bytes),
         })
     }
 
@@ -26,8 +26,8 @@ impl TensorView<'_> {
     /// The elements as i64, from i64 or i32.
     pub fn to_i64(&self) -> Result<Vec<i64>, WeightsError> {
         match self.dtype {
-            Dtype::I64 => Ok(map(self.bytes, i64::from_le_bytes)),
-            Dtype::I32 => Ok(map(self.bytes, |b| i32::from_le_bytes(b).into())),
+            Dtype::I64 => Ok(map_groups(self.bytes, i64::from_le_bytes)),
+            Dtype::I32 => Ok(map_groups(self.bytes, |b| i32::from_le_bytes(b).into())),
             _ => Err(self.wrong_dtype("I64 or I32")),
         }
     }
@@ -45,7 +45,7 @@ impl TensorView<'_> {
 }
 
 /// Bytes in groups of `N`, which is the element's size, so that none are left over.
-fn map<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {
+pub(crate) fn map_groups<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {
     let (groups, _) = bytes.as_chunks::<N>();
     groups.iter().map(|group| convert(*group)).collect()
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 use halite_hal::{DType, blocks};
 
-use super::WeightsError;
+use super::{WeightsError, map_groups};
 use crate::Result;
 use crate::config::ParamSpec;
 
@@ -37,9 +37,9 @@ impl Values<'_> {
     pub fn to_f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
         let bytes = &self.bytes;
         Ok(match self.dtype {
-            DType::F32 => map(bytes, f32::from_le_bytes),
-            DType::F16 => map(bytes, |b| f16::from_le_bytes(b).to_f32()),
-            DType::BF16 => map(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            DType::F32 => map_groups(bytes, f32::from_le_bytes),
+            DType::F16 => map_groups(bytes, |b| f16::from_le_bytes(b).to_f32()),
+            DType::BF16 => map_groups(bytes, |b| bf16::from_le_bytes(b).to_f32()),
             block => {
                 let mut out = vec![0.0; bytes.len() / block.block_bytes() * block.block_elems()];
                 blocks::decode(block, bytes, &mut out)
@@ -74,12 +74,6 @@ impl Values<'_> {
             }
         }
     }
-}
-
-/// Bytes in groups of `N`, which is the element's size, so that none are left over.
-fn map<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {
-    let (groups, _) = bytes.as_chunks::<N>();
-    groups.iter().map(|group| convert(*group)).collect()
 }
 
 #[cfg(test)]
