@@ -3,8 +3,7 @@
 use super::moe::expert_rows;
 use crate::gemm::{self, Elem, MatMut, MatRef, VecRef};
 use crate::par::{self, Shared};
-use crate::simd::math::dot;
-use crate::simd::simd;
+use crate::simd::blocks::{self, Columns};
 use crate::view::View;
 use halite_hal::DType;
 
@@ -207,27 +206,18 @@ impl Problem {
     }
 }
 
-simd! {
-    /// `c[i] = a[i]·b` for rows `a[i]` of the length of `b`; `c[i]` stands `stride` apart.
-    fn dots(a: &[f32], b: &[f32], c: &mut [f32], stride: usize) {
-        for (a, c) in a.chunks_exact(b.len()).zip(c.iter_mut().step_by(stride)) {
-            *c = dot::<FMA>(a, b);
-        }
-    }
-}
-
-/// A product of few rows with a matrix that is dense along `k`: each column is decoded once, and
-/// multiplied with all rows.
+/// A product of few rows with a matrix that is dense along `k`, whose blocks are decoded in registers.
 unsafe fn few_rows(p: &Problem) {
     /// Columns whose results are collected before they are written.
     const WIDE: usize = 32;
     let (m, n, k) = (p.c.shape[0], p.c.shape[1], p.a.shape[1]);
     // SAFETY: by the caller.
     let a = unsafe { densify(&p.a) };
+    let dtype = p.b.dtype;
+    let column_bytes = p.b.strides[1] / dtype.block_elems() * dtype.block_bytes();
     par::ranges(n.div_ceil(WIDE), WIDE * k, |pieces| {
-        par::with_scratch(k + (m + 2) * WIDE, |scratch| {
-            let (column, rest) = scratch.split_at_mut(k);
-            let (sums, rest) = rest.split_at_mut(m * WIDE);
+        par::with_scratch((m + 2) * WIDE, |scratch| {
+            let (sums, rest) = scratch.split_at_mut(m * WIDE);
             let (bias, held) = rest.split_at_mut(WIDE);
             for j0 in pieces.map(|piece| piece * WIDE) {
                 let wide = WIDE.min(n - j0);
@@ -238,10 +228,17 @@ unsafe fn few_rows(p: &Problem) {
                     if let Some(x) = p.bias {
                         x.row(0).slice(j0, wide).load(bias);
                     }
-                    for j in 0..wide {
-                        let b = p.b.part((j0 + j) * p.b.strides[1], k, 1).read(column);
-                        dots(&a, b, &mut sums[j..], WIDE);
-                    }
+                    blocks::multiply(&Columns {
+                        dtype,
+                        blocks: p.b.ptr.wrapping_add(j0 * column_bytes),
+                        column_bytes,
+                        count: wide,
+                        k,
+                        x: a.as_ptr(),
+                        rows: m,
+                        sums: sums.as_mut_ptr(),
+                        stride: WIDE,
+                    });
                     for (i, sums) in sums.chunks_exact_mut(WIDE).enumerate() {
                         let (c, sums) = (p.c.row(i).slice(j0, wide), &mut sums[..wide]);
                         sums.iter_mut().zip(&*bias).for_each(|(s, b)| *s += b);

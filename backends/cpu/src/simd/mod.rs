@@ -4,6 +4,7 @@
 
 pub(crate) mod blocks;
 pub(crate) mod convert;
+mod group;
 pub(crate) mod math;
 pub(crate) mod tile;
 
