@@ -2,7 +2,9 @@
 
 use crate::compose;
 use crate::plan::{self, Place};
-use crate::{Buffer, DeviceInfo, Error, Graph, Op, OpDesc, Result, Slot, SlotKind, Source, TensorRef};
+use crate::{
+    Buffer, DeviceInfo, Error, Graph, Layout, Op, OpDesc, Packing, Result, Slot, SlotKind, Source, TensorRef,
+};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -208,6 +210,12 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// of the temporaries that these ops use takes the place of another.
     fn fuses(&self, _ops: &[Op]) -> usize {
         1
+    }
+
+    /// The layout in which the device likes to multiply with a weight `[.., n, k]`, contiguous and plain, made by
+    /// [`Op::pack`](crate::Op::pack). `Plain` when it is as good as any.
+    fn packing(&self, _weight: &Layout) -> Packing {
+        Packing::Plain
     }
 
     /// Scratch bytes that the device takes for an op beyond its operands.

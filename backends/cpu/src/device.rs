@@ -4,10 +4,13 @@ use crate::executor::{Bound, Executor, Mark, Place, Work};
 use crate::info;
 use crate::memory::Pool;
 use crate::program::Program;
-use crate::simd;
+use crate::simd::{
+    self,
+    panels::{self, COLUMNS, PANELS},
+};
 use halite_hal::{
-    Binding, Buffer, Device, DeviceInfo, DeviceOptions, Error, Event, Graph, MemoryStats, Op, OpDesc, OpKind,
-    Packing, Readback, Recording, Result, StreamId, Support, compose, prepare,
+    Binding, Buffer, Device, DeviceInfo, DeviceOptions, Error, Event, Graph, Layout, MemoryStats, Op, OpDesc,
+    OpKind, Packing, Readback, Recording, Result, StreamId, Support, compose, prepare,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -90,10 +93,18 @@ impl Device for CpuDevice {
         if let Err(e) = desc.check() {
             return Support::Unsupported(e.to_string());
         }
-        if desc.inputs.iter().chain(&desc.outputs).any(|l| l.packing != Packing::Plain) {
-            return Support::Unsupported("only the plain packing is known".into());
+        match desc.inputs.iter().chain(&desc.outputs).find(|l| !panels::knows(l.packing, l.dtype)) {
+            Some(l) => Support::Unsupported(panels::foreign(l.packing, l.dtype)),
+            None => Support::Native,
         }
-        Support::Native
+    }
+
+    fn packing(&self, weight: &Layout) -> Packing {
+        match weight.shape.len().checked_sub(2) {
+            // Otherwise there are no whole panels.
+            Some(n) if panels::knows(PANELS, weight.dtype) && weight.shape[n] >= COLUMNS => PANELS,
+            _ => Packing::Plain,
+        }
     }
 
     fn allocate(&self, bytes: u64, row_bytes: u64) -> Result<Buffer> {

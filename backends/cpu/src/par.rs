@@ -54,6 +54,20 @@ impl<T> Shared<T> {
         Shared(x.as_mut_ptr())
     }
 
+    /// To elements from `first` on, which must outlive all uses.
+    pub(crate) fn new_at(first: *mut T) -> Self {
+        Shared(first)
+    }
+
+    /// Element `i`.
+    ///
+    /// # Safety
+    /// It lies inside the slice, or just behind it.
+    pub(crate) unsafe fn at(&self, i: usize) -> *mut T {
+        // SAFETY: by the caller.
+        unsafe { self.0.add(i) }
+    }
+
     /// The part `range` of the slice.
     ///
     /// # Safety

@@ -2,8 +2,9 @@
 
 use crate::memory::Pool;
 use crate::ops;
+use crate::simd::panels;
 use crate::view::View;
-use halite_hal::{Buffer, Error, Layout, Op, OpDesc, OpKind, Packing, Result, Slot, Source};
+use halite_hal::{Buffer, Error, Layout, Op, OpDesc, OpKind, Result, Slot, Source};
 use std::sync::Arc;
 
 /// The largest number of operands that an op of the catalogue has: attention's backward.
@@ -50,8 +51,8 @@ impl Program {
                 op: op.desc().to_string(),
                 reason,
             };
-            if let Some(t) = op.operands().find(|t| t.packing != Packing::Plain) {
-                return Err(unsupported(format!("{:?} is a layout of another device", t.packing)));
+            if let Some(t) = op.operands().find(|t| !panels::knows(t.packing, t.dtype)) {
+                return Err(unsupported(panels::foreign(t.packing, t.dtype)));
             }
             if matches!(op.kind, OpKind::Custom(_)) {
                 return Err(unsupported("it has not been decomposed".into()));

@@ -5,7 +5,7 @@
 
 use crate::simd::{blocks, convert};
 use half::{bf16, f16};
-use halite_hal::{DType, MAX_RANK, Shape, Strides, TensorRef};
+use halite_hal::{DType, MAX_RANK, Packing, Shape, Strides, TensorRef};
 
 /// A strided view of memory.
 #[derive(Clone, Copy)]
@@ -15,6 +15,8 @@ pub(crate) struct View {
     pub(crate) dtype: DType,
     pub(crate) shape: Shape,
     pub(crate) strides: Strides,
+    /// Whether a matrix of blocks is in panels, see [`panels`](crate::simd::panels).
+    pub(crate) packed: bool,
 }
 
 // SAFETY: a view is an address; the kernels that share it write to separate parts.
@@ -42,7 +44,7 @@ impl View {
     /// To fill arrays with.
     pub(crate) fn empty() -> View {
         let (shape, strides) = (Shape::new(&[]), Strides::new(&[]));
-        View { ptr: std::ptr::null_mut(), dtype: DType::F32, shape, strides }
+        View { ptr: std::ptr::null_mut(), dtype: DType::F32, shape, strides, packed: false }
     }
 
     /// The view `t` of memory that starts at `base`.
@@ -50,7 +52,8 @@ impl View {
         let bytes = t.offset / t.dtype.block_elems() * t.dtype.block_bytes();
         // Nothing bounds the strides of an empty view, and nothing needs them.
         let strides = if t.elems() == 0 { Strides::new(&[0; MAX_RANK][..t.rank()]) } else { t.strides };
-        View { ptr: base.wrapping_add(bytes), dtype: t.dtype, shape: t.shape, strides }
+        let packed = t.packing != Packing::Plain;
+        View { ptr: base.wrapping_add(bytes), dtype: t.dtype, shape: t.shape, strides, packed }
     }
 
     /// Extent of the last axis; 1 without axes.

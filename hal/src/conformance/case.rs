@@ -167,6 +167,8 @@ pub struct Case {
     pub in_place: bool,
     /// Whether all operands lie in one buffer.
     pub pooled: bool,
+    /// Whether the weight of a product is first packed, if the device has a layout of its own for it.
+    pub packed: bool,
 }
 
 impl Case {
@@ -227,7 +229,15 @@ impl Cases {
         let place = ["", " in place", " in one buffer"][memory as usize];
         let results = outputs.iter().map(describe).collect::<Vec<_>>().join(" ");
         let name = format!("{name} ({operands}) -> ({results}) {layout}{place}");
-        self.list.push(Case { name, kind, inputs, outputs, styles: styles.into(), in_place, pooled });
+        let styles = styles.into();
+        self.list.push(Case { name, kind, inputs, outputs, styles, in_place, pooled, packed: false });
+    }
+
+    /// Adds a product whose weight is packed.
+    pub fn packed(&mut self, name: &str, kind: OpKind, inputs: Vec<Value>, outputs: Vec<Value>) {
+        use Style::{Columns, Plain};
+        self.push(name, &[Plain, Columns, Plain, Plain], Memory::Apart, (kind, inputs, outputs));
+        self.list.last_mut().expect("just pushed").packed = true;
     }
 
     /// Adds a case; layouts take turns from case to case.

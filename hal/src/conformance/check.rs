@@ -4,7 +4,7 @@ use super::bound::{Bounded, exact};
 use super::case::{Case, Laid, SENTINEL, Style, Value};
 use super::data::Data;
 use crate::reference::{Array, eval, for_each_offset, round};
-use crate::{Buffer, DType, Device, Op, Result, Source, StreamId, Support, TensorRef};
+use crate::{Buffer, DType, Device, Op, Packing, Result, Source, StreamId, Support, TensorRef};
 
 /// How a case went.
 pub enum Outcome {
@@ -156,10 +156,32 @@ pub fn place(device: &dyn Device, case: &Case, expected: &Expected) -> Result<Pl
     Ok(Placed { op, buffers, images, parts, place })
 }
 
+/// Packs the weight of a product in place, if the device has a layout of its own for it.
+fn pack(device: &dyn Device, placed: &mut Placed) -> Result<()> {
+    let b = &mut placed.op.inputs[1];
+    let weight = b.clone().transpose(b.rank() - 2, b.rank() - 1);
+    b.packing = device.packing(&weight.layout());
+    if b.packing == Packing::Plain {
+        return Ok(());
+    }
+    let packed = TensorRef { packing: b.packing, ..weight.clone() };
+    let op = Op::pack(weight, packed);
+    op.check(|_| None)?;
+    device.submit(STREAM, &[op])?;
+    for (image, buffer) in placed.images.iter_mut().zip(&placed.buffers) {
+        *image = device.download(STREAM, buffer, 0, buffer.bytes())?.wait()?;
+    }
+    Ok(())
+}
+
 /// Runs a case whose results are known.
 pub fn compare_on(device: &dyn Device, case: &Case, expected: &Expected) -> Result<Outcome> {
     let Expected { inputs, want, .. } = expected;
-    let Placed { op, buffers, images, parts, place } = place(device, case, expected)?;
+    let mut placed = place(device, case, expected)?;
+    if case.packed {
+        pack(device, &mut placed)?;
+    }
+    let Placed { op, buffers, images, parts, place } = placed;
     let composed = match device.supports(&op.desc()) {
         Support::Native => false,
         Support::Composed => true,

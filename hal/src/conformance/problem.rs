@@ -75,6 +75,7 @@ pub fn problems(op: &str, quick: bool) -> impl Iterator<Item = Problem> + use<> 
             styles: setup.styles(),
             in_place: false,
             pooled: false,
+            packed: false,
         };
         Problem { case, data: cases.data, expected: OnceLock::new() }
     })

@@ -20,6 +20,11 @@ macro_rules! forward_to {
             self.$inner.fuses(ops)
         }
     };
+    (@packing $inner:ident) => {
+        fn packing(&self, weight: &$crate::Layout) -> $crate::Packing {
+            self.$inner.packing(weight)
+        }
+    };
     (@workspace $inner:ident) => {
         fn workspace(&self, desc: &$crate::OpDesc) -> u64 {
             self.$inner.workspace(desc)

@@ -58,7 +58,7 @@ impl TraceDevice {
 }
 
 impl Device for TraceDevice {
-    crate::forward_to!(inner; info, supports, workspace, allocate, create_stream, copy);
+    crate::forward_to!(inner; info, supports, packing, workspace, allocate, create_stream, copy);
     crate::forward_to!(inner; record_event, wait_event, synchronize, memory, time, tuning, set_tuning, variants);
 
     fn upload(&self, stream: StreamId, to: &Buffer, offset: u64, data: &[u8]) -> Result<()> {

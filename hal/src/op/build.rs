@@ -22,6 +22,11 @@ impl Op {
         Op::new(OpKind::Copy, vec![x], vec![y])
     }
 
+    /// [`OpKind::Pack`].
+    pub fn pack(x: T, y: T) -> Self {
+        Op::new(OpKind::Pack, vec![x], vec![y])
+    }
+
     /// [`OpKind::Embedding`].
     pub fn embedding(table: T, index: T, y: T) -> Self {
         Op::new(OpKind::Embedding, vec![table, index], vec![y])

@@ -1,7 +1,7 @@
 //! Checks an op's operands against its definition in the catalogue.
 
 use super::{BinaryFn, Distribution, Layout, OpDesc, OpKind, ReduceFn, Router};
-use crate::DType;
+use crate::{DType, Packing};
 
 type Check = Result<(), String>;
 
@@ -42,6 +42,22 @@ fn floats(what: &str, l: &Layout, dims: &[usize]) -> Check {
     shape(what, l, dims)
 }
 
+/// Only weights of products are packed.
+fn packings(d: &OpDesc) -> Check {
+    let weight = |i| matches!(d.kind, OpKind::Matmul { .. } | OpKind::GroupedMatmul { .. }) && i == 1;
+    let operands = d.inputs.iter().enumerate().map(|(i, l)| ("input", i, l, weight(i)));
+    let outputs = d.outputs.iter().enumerate().map(|(o, l)| ("output", o, l, d.kind == OpKind::Pack));
+    for (what, i, l, may) in operands.chain(outputs) {
+        ensure(l.packing == Packing::Plain || may, || {
+            format!("{what} {i} is {:?}; of {} it must be plain", l.packing, d.kind.name())
+        })?;
+        let swapped = |n: usize| n >= 2 && l.strides[n - 2] == 1 && l.strides[n - 1] == l.shape[n - 2];
+        let whole = l.packing == Packing::Plain || d.kind == OpKind::Pack || swapped(l.shape.len());
+        ensure(whole, || format!("packed b has strides {:?}, must be a weight transposed", &*l.strides))?;
+    }
+    Ok(())
+}
+
 pub(super) fn check(d: &OpDesc) -> Check {
     let OpDesc { kind, inputs: i, outputs: o } = d;
     let count = |n_in: usize, n_out: usize| {
@@ -49,6 +65,7 @@ pub(super) fn check(d: &OpDesc) -> Check {
             format!("{} inputs and {} outputs, needs {n_in} and {n_out}", i.len(), o.len())
         })
     };
+    packings(d)?;
     match kind {
         OpKind::Fill { .. } => {
             count(0, 1)?;
@@ -312,6 +329,18 @@ pub(super) fn check(d: &OpDesc) -> Check {
             count(1, 1)?;
             typed("state", &i[0], DType::U32, &[4])?;
             dtype("y", &o[0], if *dist == Distribution::Bits { DType::U32 } else { DType::F32 })
+        }
+        OpKind::Pack => {
+            count(1, 1)?;
+            ensure(i[0].shape.len() >= 2, || {
+                format!("x has shape {:?}, needs 2 axes or more", &*i[0].shape)
+            })?;
+            typed("y", &o[0], i[0].dtype, &i[0].shape)?;
+            let contiguous = i[0].is_contiguous() && o[0].is_contiguous();
+            ensure(contiguous, || {
+                format!("strides {:?} and {:?} have gaps", &*i[0].strides, &*o[0].strides)
+            })?;
+            ensure(o[0].packing != Packing::Plain, || "y is plain: nothing to do".into())
         }
         OpKind::Custom(c) => c.0.check(i, o),
     }

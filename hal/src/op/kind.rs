@@ -283,6 +283,11 @@ pub enum OpKind {
     /// `state [4] u32 → y` f32 (u32 for bits). Philox4x32-10 (Salmon et al. 2011) with key
     /// `state[0..2]`; element `i` of `y` is word `i mod 4` of counter block `(state[2..4] as u64) + i/4`.
     Philox(Distribution),
+    /// `x [.., n, k] → y [.., n, k]`, one dtype, both contiguous; in place allowed. Arranges weights the way that
+    /// the device likes to multiply with: `y` has the [`Packing`](crate::Packing) that
+    /// [`Device::packing`](crate::Device::packing) names for `x`, takes as many bytes, and may be operand `b`,
+    /// its last axes exchanged, of [`OpKind::Matmul`] and [`OpKind::GroupedMatmul`], and nothing else.
+    Pack,
     /// An op defined outside this catalogue.
     Custom(CustomRef),
 }
@@ -321,11 +326,12 @@ impl OpKind {
             OpKind::ClipFactor { .. } => "clip_factor",
             OpKind::AdamW(_) => "adamw",
             OpKind::Philox(_) => "philox",
+            OpKind::Pack => "pack",
             OpKind::Custom(c) => c.0.name(),
         }
     }
 
-    /// The names of the catalogue, in order.
+    /// The names of the catalogue, in order; without `pack`, whose result means something to one device only.
     pub const NAMES: [&'static str; 30] = [
         "fill",
         "iota",
@@ -390,7 +396,9 @@ impl OpKind {
         match (self, o) {
             (OpKind::Unary(_) | OpKind::Binary(_) | OpKind::Softmax, 0)
             | (OpKind::RmsNorm { .. } | OpKind::RmsNormBackward { .. }, 0)
-            | (OpKind::Rope { .. } | OpKind::SwiGlu | OpKind::CrossEntropyBackward, 0) => Some(0),
+            | (OpKind::Rope { .. } | OpKind::SwiGlu | OpKind::CrossEntropyBackward | OpKind::Pack, 0) => {
+                Some(0)
+            }
             (OpKind::SoftmaxBackward, 0) => Some(1),
             (OpKind::SwiGluBackward, _) => Some(o + 1),
             _ => None,

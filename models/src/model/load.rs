@@ -42,6 +42,9 @@ impl Model {
             if types == WeightTypes::Stored && alike && p.type_on(&*device, dtype) == dtype {
                 weights.push(p, dtype)?;
                 put(&weights, i, &values)?;
+                if p.is_only_multiplied() {
+                    weights.pack(i)?;
+                }
             } else {
                 if dtype.is_block() {
                     *expanded.entry(dtype).or_default() += 1;
@@ -66,6 +69,14 @@ impl Model {
 }
 
 impl Parameter {
+    /// Whether nothing is done with the parameter but products with the whole of it. Rows of an embedding are
+    /// looked up, and decoding takes the projection of latents apart.
+    fn is_only_multiplied(&self) -> bool {
+        let apart =
+            |id| matches!(id, ParamId::Embedding | ParamId::Layer { param: LayerParam::LatentUp, .. });
+        !self.members.iter().any(|m| apart(m.id))
+    }
+
     /// The type that the parameter has on a device when it is stored as `stored`: that one if it is multiplied
     /// with and the device can, else f32.
     pub fn type_on(&self, device: &dyn Device, stored: DType) -> DType {

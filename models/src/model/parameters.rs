@@ -10,7 +10,7 @@ use crate::config::{
 };
 use crate::weights::{Values, WeightsError};
 use halite_hal::philox::Normals;
-use halite_hal::{Buffer, DType, Device, StreamId, TensorRef};
+use halite_hal::{Buffer, DType, Device, Op, Packing, StreamId, TensorRef};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -220,8 +220,24 @@ impl ParameterSet {
         Ok(self.device.upload(StreamId(0), &self.buffers[i], offset, data)?)
     }
 
+    /// Brings parameter `i`, a weight of products and nothing else, into the layout that the device multiplies
+    /// with best.
+    pub(super) fn pack(&mut self, i: usize) -> Result<()> {
+        let plain = self.tensor(i);
+        let packing = self.device.packing(&plain.layout());
+        if packing != Packing::Plain {
+            self.tensors[i].packing = packing;
+            self.device.submit(StreamId(0), &[Op::pack(plain, self.tensor(i))])?;
+        }
+        Ok(())
+    }
+
     /// Reads every element of parameter `i` as f32, members one after another.
+    ///
+    /// # Panics
+    /// The parameter is in a layout of the device's own.
     pub fn read(&self, i: usize) -> Result<Vec<f32>> {
+        assert_eq!(self.tensors[i].packing, Packing::Plain, "of parameter {i}");
         let buffer = &self.buffers[i];
         let bytes = self.device.download(StreamId(0), buffer, 0, buffer.bytes())?;
         match self.tensors[i].dtype {

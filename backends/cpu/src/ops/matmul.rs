@@ -1,24 +1,24 @@
 //! Matrix products: single, batched and grouped by expert.
 
 use super::moe::expert_rows;
+use super::quantised;
 use crate::gemm::{self, Elem, MatMut, MatRef, VecRef};
 use crate::par::{self, Shared};
-use crate::simd::blocks::{self, Columns};
 use crate::view::View;
 use halite_hal::DType;
 
 /// `c (+)= a·b + bias`, matrices as rank-2 views.
 #[derive(Clone, Copy)]
-struct Problem {
-    a: View,
-    b: View,
-    bias: Option<View>,
-    c: View,
-    accumulate: bool,
+pub(super) struct Problem {
+    pub(super) a: View,
+    pub(super) b: View,
+    pub(super) bias: Option<View>,
+    pub(super) c: View,
+    pub(super) accumulate: bool,
 }
 
 /// The rows `range` of a matrix, or elements of a vector. Of a matrix of blocks, they start at a block.
-fn rows(x: &View, range: &std::ops::Range<usize>) -> View {
+pub(super) fn rows(x: &View, range: &std::ops::Range<usize>) -> View {
     let mut part = *x;
     let blocks = range.start * x.strides[0] / x.dtype.block_elems();
     part.ptr = x.ptr.wrapping_add(blocks * x.dtype.block_bytes());
@@ -26,7 +26,7 @@ fn rows(x: &View, range: &std::ops::Range<usize>) -> View {
     part
 }
 
-fn transpose(mut x: View) -> View {
+pub(super) fn transpose(mut x: View) -> View {
     x.shape.dims_mut().swap(0, 1);
     x.strides.dims_mut().swap(0, 1);
     x
@@ -101,7 +101,7 @@ pub(super) unsafe fn grouped_weight(
 ///
 /// # Safety
 /// As for [`super::run`].
-unsafe fn densify(x: &View) -> Vec<f32> {
+pub(super) unsafe fn densify(x: &View) -> Vec<f32> {
     let (m, n) = (x.shape[0], x.shape[1]);
     let mut out = vec![0.0; m * n];
     let shared = Shared::new(&mut out);
@@ -114,16 +114,10 @@ unsafe fn densify(x: &View) -> Vec<f32> {
     out
 }
 
-/// Up to so many rows, a product with a block-quantised matrix decodes it on the fly.
-const FEW_ROWS: usize = 8;
-
-/// Larger ones decode at most so many elements at a time (64 MiB), or a block of columns.
-const DECODED: usize = 16 << 20;
-
 unsafe fn multiply(problems: &[Problem]) {
     // Block-quantised matrices of larger products, decoded; they must outlive the products.
     let mut decoded: Vec<Vec<f32>> = Vec::new();
-    let mut room = DECODED;
+    let mut room = quantised::DECODED;
     let mut plain = Vec::with_capacity(problems.len());
     for p in problems {
         if p.c.shape.elems() == 0 {
@@ -133,36 +127,24 @@ unsafe fn multiply(problems: &[Problem]) {
             plain.push(p.describe());
             continue;
         }
-        if p.c.shape[0] <= FEW_ROWS && p.b.strides[0] == 1 && p.b.shape[0] > 0 {
+        if quantised::is_small(p) {
             // SAFETY: by the caller.
-            unsafe { few_rows(p) };
+            unsafe { quantised::few_rows(p) };
             continue;
         }
-        let (n, k) = (p.b.shape[1], p.b.shape[0]);
-        let block = p.b.dtype.block_elems();
-        let wide = (DECODED / k.max(1)).max(block) / block * block;
-        for range in (0..n).step_by(wide).map(|start| start..n.min(start + wide)) {
+        let k = p.b.shape[0];
+        for range in quantised::parts(p) {
             if range.len() * k > room && !plain.is_empty() {
                 // SAFETY: by the caller; what was decoded is alive.
                 unsafe { gemm::run(&plain) };
                 plain.clear();
                 decoded.clear();
-                room = DECODED;
+                room = quantised::DECODED;
             }
-            let columns = rows(&transpose(p.b), &range);
-            // Rows of whole blocks.
-            let by_k = p.b.strides[0] == 1;
-            let part = if by_k { columns } else { transpose(columns) };
-            // SAFETY: by the caller.
-            decoded.push(unsafe { densify(&part) });
             room = room.saturating_sub(range.len() * k);
-            let b = View {
-                ptr: decoded[decoded.len() - 1].as_ptr().cast_mut().cast(),
-                dtype: DType::F32,
-                shape: part.shape,
-                strides: part.shape.contiguous_strides(),
-            };
-            let b = if by_k { transpose(b) } else { b };
+            // SAFETY: by the caller.
+            let (elements, b) = unsafe { quantised::decode(&p.b, &range) };
+            decoded.push(elements);
             let bias = p.bias.map(|bias| rows(&bias, &range));
             let c = transpose(rows(&transpose(p.c), &range));
             plain.push(Problem { b, bias, c, ..*p }.describe());
@@ -204,52 +186,4 @@ impl Problem {
             accumulate: self.accumulate,
         }
     }
-}
-
-/// A product of few rows with a matrix that is dense along `k`, whose blocks are decoded in registers.
-unsafe fn few_rows(p: &Problem) {
-    /// Columns whose results are collected before they are written.
-    const WIDE: usize = 32;
-    let (m, n, k) = (p.c.shape[0], p.c.shape[1], p.a.shape[1]);
-    // SAFETY: by the caller.
-    let a = unsafe { densify(&p.a) };
-    let dtype = p.b.dtype;
-    let column_bytes = p.b.strides[1] / dtype.block_elems() * dtype.block_bytes();
-    par::ranges(n.div_ceil(WIDE), WIDE * k, |pieces| {
-        par::with_scratch((m + 2) * WIDE, |scratch| {
-            let (sums, rest) = scratch.split_at_mut(m * WIDE);
-            let (bias, held) = rest.split_at_mut(WIDE);
-            for j0 in pieces.map(|piece| piece * WIDE) {
-                let wide = WIDE.min(n - j0);
-                let (bias, held) = (&mut bias[..wide], &mut held[..wide]);
-                bias.fill(0.0);
-                // SAFETY: by the caller; each piece is written by one task.
-                unsafe {
-                    if let Some(x) = p.bias {
-                        x.row(0).slice(j0, wide).load(bias);
-                    }
-                    blocks::multiply(&Columns {
-                        dtype,
-                        blocks: p.b.ptr.wrapping_add(j0 * column_bytes),
-                        column_bytes,
-                        count: wide,
-                        k,
-                        x: a.as_ptr(),
-                        rows: m,
-                        sums: sums.as_mut_ptr(),
-                        stride: WIDE,
-                    });
-                    for (i, sums) in sums.chunks_exact_mut(WIDE).enumerate() {
-                        let (c, sums) = (p.c.row(i).slice(j0, wide), &mut sums[..wide]);
-                        sums.iter_mut().zip(&*bias).for_each(|(s, b)| *s += b);
-                        if p.accumulate {
-                            c.load(held);
-                            sums.iter_mut().zip(&*held).for_each(|(s, h)| *s += h);
-                        }
-                        c.store(sums);
-                    }
-                }
-            }
-        });
-    });
 }

@@ -10,6 +10,7 @@ mod matmul;
 mod moe;
 mod norm;
 mod optimizer;
+mod quantised;
 mod random;
 mod reduce;
 mod rope;
@@ -63,6 +64,7 @@ pub(crate) unsafe fn run(kind: &OpKind, i: &[View], o: &[View]) -> Result<(), St
             OpKind::ClipFactor { max_norm } => optimizer::clip_factor(max_norm.0, &i[0], &o[0], &o[1]),
             OpKind::AdamW(a) => optimizer::adamw(*a, i, o),
             OpKind::Philox(d) => random::philox(*d, &i[0], &o[0]),
+            OpKind::Pack => quantised::pack(&i[0], &o[0]),
             other => return Err(format!("{} is no op of this backend", other.name())),
         }
     }

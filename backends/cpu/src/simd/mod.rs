@@ -6,7 +6,9 @@ pub(crate) mod blocks;
 pub(crate) mod convert;
 mod group;
 pub(crate) mod math;
+pub(crate) mod panels;
 pub(crate) mod tile;
+mod wide;
 
 use std::sync::OnceLock;
 

@@ -79,6 +79,37 @@ pub fn matmul(c: &mut Cases) {
     for block in DType::BLOCKS {
         blocks(c, block);
     }
+    for dtype in DType::BLOCKS.into_iter().chain(DType::FLOATS) {
+        let e = dtype.block_elems();
+        for (da, dc, [m, k, n], accumulate, bias) in [
+            (F32, F32, [1, 3 * e, 48], false, false),
+            (BF16, F32, [2, e, 33], false, true),
+            (F32, BF16, [5, 2 * e, 7], true, false),
+            (F16, F32, [8, e, 16], true, true),
+            (F32, F16, [21, 2 * e, 67], false, true),
+            (F32, F32, [9, e, 1], false, false),
+            (F32, F32, [0, e, 32], false, false),
+        ] {
+            let b = match dtype.is_block() {
+                true => Value::Blocks(dtype, Shape::new(&[k, n])),
+                false => c.data.normal(dtype, &[k, n], 1.0).into(),
+            };
+            let mut x = vec![c.data.normal(da, &[m, k], 1.0).into(), b];
+            if bias {
+                x.push(c.data.normal(F32, &[n], 1.0).into());
+            }
+            let y = c.out(dc, &[m, n]);
+            c.packed("packed", OpKind::Matmul { accumulate, bias }, x, vec![y]);
+        }
+        if dtype.is_block() {
+            let x = vec![
+                c.data.normal(F32, &[2, 3, e], 1.0).into(),
+                Value::Blocks(dtype, Shape::new(&[2, e, 18])),
+            ];
+            let y = c.out(F32, &[2, 3, 18]);
+            c.packed("packed batch", plain.clone(), x, vec![y]);
+        }
+    }
     // The sum cancels: only an accumulation in f32 gets near.
     let n = 512;
     let data: Vec<f64> =
@@ -168,6 +199,16 @@ pub fn grouped(c: &mut Cases) {
             c.lie(name, &styles, OpKind::GroupedMatmul { accumulate: false, bias: false }, x, y);
         }
         add(c, [BF16, block, F32], (5, 3, e), false);
+        for (rows, n) in [(3, 35), (40, 16)] {
+            for (name, offsets) in expert_offsets(rows) {
+                let b = Value::Blocks(block, Shape::new(&[4, e, n]));
+                let bias = c.data.normal(F32, &[4, n], 1.0).into();
+                let x = vec![c.data.normal(F32, &[rows, e], 1.0).into(), b, offsets, bias];
+                let y = vec![c.out(F32, &[rows, n])];
+                let kind = OpKind::GroupedMatmul { accumulate: rows == 40, bias: true };
+                c.packed(&format!("packed, {name}"), kind, x, y);
+            }
+        }
     }
 }
 
