@@ -4,17 +4,32 @@
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Elements that make up a task: enough to be worth handing to another thread.
 pub(crate) const GRAIN: usize = 32 << 10;
 
 /// Runs `f(0)`, …, `f(tasks − 1)`, in any order and at the same time.
 pub(crate) fn for_each(tasks: usize, f: impl Fn(usize) + Send + Sync) {
-    if tasks <= 1 || rayon::current_num_threads() == 1 {
-        (0..tasks).for_each(f);
-    } else {
-        (0..tasks).into_par_iter().with_max_len(1).for_each(f);
+    let threads = rayon::current_num_threads().min(tasks);
+    if threads <= 1 {
+        return (0..tasks).for_each(f);
     }
+    // A job for each thread: handing over one for each task takes longer than many a task. Each does a share of
+    // neighbours, as memory is read fastest from end to end, and then helps with the shares of others.
+    let start = |share: usize| share * tasks / threads;
+    let next: Vec<AtomicUsize> = (0..threads).map(|share| AtomicUsize::new(start(share))).collect();
+    (0..threads).into_par_iter().with_max_len(1).for_each(|own| {
+        for share in (own..threads).chain(0..own) {
+            loop {
+                let task = next[share].fetch_add(1, Ordering::Relaxed);
+                if task >= start(share + 1) {
+                    break;
+                }
+                f(task);
+            }
+        }
+    });
 }
 
 /// Cuts `0..items` into ranges of about [`GRAIN`] elements, where an item is `cost` elements.
