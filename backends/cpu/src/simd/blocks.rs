@@ -13,6 +13,9 @@ use halite_hal::DType;
 /// The most elements of a block.
 const LONGEST: usize = 256;
 
+/// How far ahead of its use a column is fetched, in bytes, on into the columns that follow.
+const AHEAD: usize = 1536;
+
 /// Elements that are decoded together.
 const GROUP: usize = 32;
 
@@ -194,6 +197,7 @@ impl Columns {
             let (mut block, mut x) = (self.blocks.add(j * self.column_bytes), self.x.add(i * self.k));
             let mut sums = [G::zero(); R];
             for _ in 0..self.k / (B::GROUPS * GROUP) {
+                G::prefetch(block.wrapping_add(AHEAD));
                 for g in 0..B::GROUPS {
                     let y: G = B::group(block, g);
                     for (r, sum) in sums.iter_mut().enumerate() {
