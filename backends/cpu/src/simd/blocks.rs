@@ -7,14 +7,11 @@
 use super::group::{Group, Plain};
 #[cfg(target_arch = "x86_64")]
 use super::group::{Ymm, Zmm};
-use super::{Level, level};
+use super::{AHEAD, Level, level};
 use halite_hal::DType;
 
 /// The most elements of a block.
 const LONGEST: usize = 256;
-
-/// How far ahead of its use a column is fetched, in bytes, on into the columns that follow.
-const AHEAD: usize = 1536;
 
 /// Elements that are decoded together.
 const GROUP: usize = 32;

@@ -12,6 +12,9 @@ mod wide;
 
 use std::sync::OnceLock;
 
+/// How far ahead of its use a stream of weights is fetched, in bytes.
+const AHEAD: usize = 1536;
+
 /// The instruction sets that there are copies for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
