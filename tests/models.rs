@@ -110,8 +110,7 @@ fn quantized_weights_stay_quantized_and_are_nearly_the_same() {
 fn quantized_weights_give_the_same_logits_on_every_device() {
     let place = Place::new();
     place.add("mixtral");
-    let devices = place.ok("devices --json").json();
-    let selectors = devices.as_array().unwrap().iter().map(|d| d["selector"].as_str().unwrap().to_string());
+    let selectors = place.devices().into_iter();
     let others: Vec<String> = selectors.filter(|s| s != "cpu:0").collect();
     let logits = |file: &str, device: &str| {
         let ids = "--ids-from mixtral/reference.safetensors --out l.st";
@@ -155,4 +154,37 @@ fn a_text_is_scored() {
     assert!((nll.exp() / ppl - 1.0).abs() < 1e-9 && ppl > 1.0);
     place.write("short.txt", "too short");
     place.fails("perplexity --model run --text short.txt --context 32", &["64 tokens"]);
+}
+
+/// The texts of several prompts and samples, against those of each prompt alone, on every device.
+#[test]
+fn texts_are_the_same_alone_and_together() {
+    let place = Place::with_run();
+    place.ok("train --config run.toml --steps 20 --out run");
+    place.write("prompts.txt", "the quick\n\na\nthe dog jumps over the lazy fox and then it\n");
+    for device in place.devices() {
+        let line = format!("generate --model run --device {device} -n 24 --json --temperature 1.1 --seed 3");
+        let all = place.ok(&format!("{line} --n 3 --prompts prompts.txt --prompt once")).json();
+        let all = all.as_array().unwrap();
+        assert_eq!(all.len(), 12, "{device}");
+        for four in all.chunks(3) {
+            let prompt = four[0]["prompt"].as_str().unwrap();
+            place.write("prompt.txt", prompt);
+            let one = place.ok(&format!("{line} --prompts prompt.txt")).json();
+            let two = place.ok(&format!("{line} --prompts prompt.txt --n 2")).json();
+            for (sample, alone) in [(0, &one), (0, &two[0]), (1, &two[1])] {
+                assert_eq!(four[sample]["sample"].as_u64(), Some(sample as u64));
+                assert_eq!(four[sample]["tokens"], alone["tokens"], "{device}: {prompt:?}, {sample}");
+                assert_eq!(four[sample]["text"], alone["text"], "{device}: {prompt:?}, {sample}");
+            }
+            assert_ne!(four[0]["tokens"], four[1]["tokens"], "{device}: {prompt:?}");
+        }
+    }
+    let labelled = place.ok("generate --model run --device cpu -n 4 --prompt a --prompt the --n 2").stdout;
+    for label in ["prompt 0, sample 0", "prompt 0, sample 1", "prompt 1, sample 0", "prompt 1, sample 1"] {
+        assert!(labelled.contains(&format!("=== {label} ===\n")), "{labelled}");
+    }
+    place.write("empty.txt", "\n\n");
+    place.fails("generate --model run --prompts empty.txt", &["empty.txt", "no prompt"]);
+    place.fails("generate --model run --prompts nothing.txt", &["nothing.txt"]);
 }

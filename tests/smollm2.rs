@@ -15,17 +15,12 @@ fn model() -> Option<PathBuf> {
     found
 }
 
-fn devices(place: &Place) -> Vec<String> {
-    let devices = place.ok("devices --json").json();
-    devices.as_array().unwrap().iter().map(|d| d["selector"].as_str().unwrap().to_string()).collect()
-}
-
 #[test]
 fn it_answers_and_continues_on_every_device() {
     let Some(model) = model() else { return };
     let model = model.display();
     let place = Place::new();
-    for device in devices(&place) {
+    for device in place.devices() {
         let script = format!(
             "echo 'What is the capital of France?' | \
              \"$HALITE\" chat --model {model} --device {device} -n 12 --temperature 0"

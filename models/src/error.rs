@@ -41,6 +41,14 @@ pub enum Error {
         /// The model's vocabulary size.
         vocab_size: usize,
     },
+    /// A sequence that a decoder doesn't have, or that a step names twice.
+    #[error("sequence {sequence} is named twice, or isn't one of the decoder's {sequences}")]
+    Sequence {
+        /// Its number.
+        sequence: usize,
+        /// How many there are.
+        sequences: usize,
+    },
     /// There is nothing to continue.
     #[error("the prompt has no tokens")]
     EmptyPrompt,

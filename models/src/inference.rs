@@ -1,12 +1,16 @@
 //! Inference: tokens through a model with a key-value cache, text generation on top, and the comparison of
 //! devices.
 
+mod cache;
 mod decoder;
 mod generate;
 pub mod parity;
 mod perplexity;
+mod sequence;
 
+pub use cache::CacheOptions;
 pub use decoder::{Decoder, Fed, Want};
 pub(crate) use generate::PREFILL;
-pub use generate::{Finish, GenerateOptions, Generation, Generator};
+pub use generate::{GenerateOptions, Generator};
 pub use perplexity::{Perplexity, perplexity};
+pub use sequence::{Finish, Generation};

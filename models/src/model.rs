@@ -6,7 +6,7 @@ mod load;
 mod parameters;
 mod tree;
 
-pub use forward::{Batch, CacheRef, LayerCache, Output, forward, router};
+pub use forward::{Batch, LayerCache, Output, Store, forward, router};
 pub use load::{Progress, WeightTypes};
 pub use parameters::{Parameter, ParameterSet, ParameterTable};
 pub use tree::{

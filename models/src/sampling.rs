@@ -88,6 +88,7 @@ pub enum SamplingError {
 #[derive(Clone, Debug)]
 pub struct Sampler {
     options: SamplingOptions,
+    sample: u32,
 }
 
 impl Sampler {
@@ -103,12 +104,17 @@ impl Sampler {
         check((0.0..=1.0).contains(&min_p), "min_p", min_p, "from 0 to 1")?;
         let finite = repetition_penalty.is_finite() && repetition_penalty > 0.0;
         check(finite, "repetition_penalty", repetition_penalty, "a finite number above 0")?;
-        Ok(Self { options })
+        Ok(Self { options, sample: 0 })
     }
 
     /// The options.
     pub fn options(&self) -> &SamplingOptions {
         &self.options
+    }
+
+    /// The same options with draws of their own: sample 0 has those of [`Sampler::new`].
+    pub fn sample_number(self, sample: u32) -> Self {
+        Sampler { sample, ..self }
     }
 
     /// Chooses the next token from `logits` `[vocab_size]`, which the repetition penalty changes.
@@ -164,10 +170,12 @@ impl Sampler {
         Ok(())
     }
 
-    /// The uniform number in [0, 1) of a step.
+    /// The uniform number in [0, 1) of a step of this sample.
     fn uniform(&self, step: u64) -> f64 {
-        let [low, high, ..] =
-            philox::block(philox::key(self.options.seed), [step as u32, (step >> 32) as u32, 0, STREAM]);
+        let [low, high, ..] = philox::block(
+            philox::key(self.options.seed),
+            [step as u32, (step >> 32) as u32, self.sample, STREAM],
+        );
         philox::uniform_f64(low, high)
     }
 }

@@ -149,6 +149,53 @@ fn a_seed_gives_one_text() {
 }
 
 #[test]
+fn a_text_among_others_is_what_it_is_alone() {
+    let (model, tokenizer) = (model(), Tokenizer::byte_level());
+    let mut options = greedy(14);
+    options.sampling = SamplingOptions { temperature: 1.2, seed: 5, ..Default::default() };
+    let generator = Generator::new(&model, &tokenizer).unwrap();
+    let long = "x".repeat(57);
+    let prompts = ["abc", "a", &long, "hello"];
+    let sampled = |prompts: &[&str], samples, options: &GenerateOptions| {
+        let mut texts = vec![String::new(); prompts.len() * samples as usize];
+        let all = generator.generate_all(prompts, samples, options, |i, text| {
+            texts[i].push_str(text);
+            true
+        });
+        let all = all.unwrap();
+        assert_eq!(all.iter().map(|g| &g.text).collect::<Vec<_>>(), texts.iter().collect::<Vec<_>>());
+        all.into_iter().map(|g| (g.tokens, g.text, g.finish, g.prompt_tokens)).collect::<Vec<_>>()
+    };
+    let free = sampled(&prompts, 3, &options);
+    // Some end at a stop string, one with its context, the others with the most tokens.
+    options.stop = vec![free[4].1.chars().skip(2).take(3).collect()];
+    let all = sampled(&prompts, 3, &options);
+    for (i, prompt) in prompts.iter().enumerate() {
+        let alone = sampled(&[prompt], 3, &options);
+        assert_eq!(all[3 * i..3 * i + 3], alone, "{prompt}");
+        assert_eq!(alone[0], sampled(&[prompt], 1, &options)[0], "{prompt}");
+        assert_ne!(alone[0].0, alone[1].0);
+    }
+    let finishes: Vec<Finish> = all.iter().map(|g| g.2).collect();
+    for finish in [Finish::Stop, Finish::Length, Finish::Context] {
+        assert!(finishes.contains(&finish), "{finish:?} in {finishes:?}");
+    }
+    assert!(matches!(generator.generate_all(&["a", ""], 1, &options, |_, _| true), Err(Error::EmptyPrompt)));
+    assert!(generator.generate_all(&[], 1, &options, |_, _| true).unwrap().is_empty());
+}
+
+#[test]
+fn one_text_may_end_and_the_others_go_on() {
+    let (model, tokenizer) = (model(), Tokenizer::byte_level());
+    let generator = Generator::new(&model, &tokenizer).unwrap();
+    let free = generator.generate_all(&["abc", "hello"], 1, &greedy(12), |_, _| true).unwrap();
+    let some = generator.generate_all(&["abc", "hello"], 1, &greedy(12), |i, _| i == 1).unwrap();
+    assert_eq!(some[0].finish, Finish::Cancelled);
+    assert!(some[0].tokens.len() < 12 && free[0].tokens.starts_with(&some[0].tokens));
+    assert_eq!(some[1].tokens, free[1].tokens);
+}
+
+#[test]
 fn long_prompts_are_fed_in_pieces() {
     let mut config = config();
     config.max_position_embeddings = 1200;

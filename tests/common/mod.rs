@@ -128,6 +128,12 @@ impl Place {
         ran
     }
 
+    /// The selectors of all devices.
+    pub fn devices(&self) -> Vec<String> {
+        let devices = self.ok("devices --json").json();
+        devices.as_array().unwrap().iter().map(|d| d["selector"].as_str().unwrap().to_string()).collect()
+    }
+
     /// Runs what must fail, with one line that holds all of `words`.
     pub fn fails(&self, line: &str, words: &[&str]) -> String {
         let error = self.run(line).error(line);

@@ -1,10 +1,10 @@
 //! Runs tokens through a model, with a key-value cache.
 //!
-//! Decoding one token is one replay of a recording: positions, lengths and the token itself are device
-//! scalars that are uploaded before it.
+//! Decoding the next token of some sequences is one replay of a recording: positions, lengths and the tokens
+//! themselves are device scalars that are uploaded before it.
 
-use crate::config::AttentionKind;
-use crate::model::{Batch, CacheRef, LayerCache, Model, RopeBuffers, forward};
+use super::cache::{Cache, CacheOptions};
+use crate::model::{Batch, LayerCache, Model, RopeBuffers, forward};
 use crate::sampling::likeliest;
 use crate::tape::{Choices, Tape};
 use crate::{Error, Result};
@@ -34,14 +34,24 @@ pub struct Fed {
     pub experts: Vec<Vec<i32>>,
 }
 
+/// The size of a pass, which its recording is made for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Size {
+    tokens: usize,
+    sequences: usize,
+    want: Want,
+    /// Whether experts come from [`Choices`].
+    routed: bool,
+}
+
 /// A prepared pass of a fixed number of tokens.
 #[derive(Debug)]
 struct Pass {
-    tokens: usize,
-    want: Want,
+    size: Size,
     recording: Recording,
     ids: Buffer,
     positions: Buffer,
+    rows: Buffer,
     seqs: Buffer,
     /// Experts and places for [`Choices`], i32 `[2, layers, tokens, k]`, where they aren't chosen here.
     choices: Option<Buffer>,
@@ -50,66 +60,63 @@ struct Pass {
     experts: Vec<Buffer>,
 }
 
-/// A sequence under way: a model, and the keys and values of the tokens so far.
+/// Sequences under way: a model, and the keys and values of the tokens so far. Sequences are numbered from 0; what
+/// names none is about the first.
 #[derive(Debug)]
 pub struct Decoder<'m> {
     model: &'m Model,
-    capacity: usize,
-    length: usize,
     rope: RopeBuffers,
-    cache: Vec<LayerCache>,
-    /// The pass of one token, kept because it is used again and again.
-    single: Option<Pass>,
+    cache: Cache,
+    /// The pass of one token for each sequence, kept because it is used again and again.
+    step: Option<Pass>,
 }
 
 impl<'m> Decoder<'m> {
-    /// Room for `capacity` tokens; the cache is f32.
+    /// One sequence with room for `capacity` tokens.
     pub fn new(model: &'m Model, capacity: usize) -> Result<Self> {
-        let c = &model.config;
-        if capacity == 0 || capacity > c.max_position_embeddings {
-            return Err(Error::ContextLength { requested: capacity, maximum: c.max_position_embeddings });
-        }
-        let store = |shape: &[usize]| -> Result<TensorRef> {
-            let row = 4 * shape[1..].iter().product::<usize>() as u64;
-            let buffer = model.device.allocate(row * capacity as u64, row)?;
-            Ok(TensorRef::new(&buffer, DType::F32, shape))
-        };
-        let layer = |_| match c.attention {
-            AttentionKind::GroupedQuery => {
-                let shape = [capacity, c.num_key_value_heads, c.head_dim];
-                Ok(LayerCache::KeyValue(store(&shape)?, store(&shape)?))
-            }
-            AttentionKind::Latent(latent) => {
-                Ok(LayerCache::Latent(store(&[capacity, latent.kv_lora_rank + c.rope.rotary_dim])?))
-            }
-        };
-        let cache = (0..c.num_hidden_layers).map(layer).collect::<Result<_>>()?;
-        let rope = model.rope_tables(capacity)?;
-        Ok(Decoder { model, capacity, length: 0, rope, cache, single: None })
+        Decoder::with_cache(model, &CacheOptions::one(capacity))
+    }
+
+    /// As many sequences as there are capacities, all empty.
+    ///
+    /// # Errors
+    /// A capacity of 0 or beyond the model's context; not enough memory.
+    pub fn with_cache(model: &'m Model, options: &CacheOptions) -> Result<Self> {
+        let cache = Cache::new(model, options)?;
+        let rope = model.rope_tables(cache.longest())?;
+        Ok(Decoder { model, rope, cache, step: None })
     }
 
     /// Tokens in the cache.
     pub fn length(&self) -> usize {
-        self.length
+        self.cache.length(0)
     }
 
     /// Tokens that the cache has room for.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.cache.capacity(0)
     }
 
     /// Forgets all tokens but the first `length`.
     pub fn truncate(&mut self, length: usize) {
-        self.length = self.length.min(length);
+        self.cache.truncate(0, length);
     }
 
-    /// What runs for one token, once one has been fed by itself: to be looked at and measured. A replay
-    /// decodes the last such token again, at its place.
+    /// Makes sequence `to` what sequence `from` is, as if the same tokens had been fed to it.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn fork(&mut self, from: usize, to: usize) -> Result<()> {
+        self.cache.fork(self.model, from, to)
+    }
+
+    /// What runs for one token of each sequence, once some have been fed: to be looked at and measured. A replay
+    /// decodes the last such tokens again, at their places.
     pub fn recording(&self) -> Option<&Recording> {
-        self.single.as_ref().map(|pass| &pass.recording)
+        self.step.as_ref().map(|pass| &pass.recording)
     }
 
-    /// Appends `tokens` to the sequence and computes what is wanted of them.
+    /// Appends `tokens` to the first sequence and computes what is wanted of them.
     pub fn feed(&mut self, tokens: &[u32], want: Want) -> Result<Fed> {
         self.feed_routed(tokens, want, None)
     }
@@ -117,35 +124,46 @@ impl<'m> Decoder<'m> {
     /// [`feed`](Decoder::feed); with `choices`, each layer that has experts sends the tokens to those of its
     /// `[tokens, num_experts_per_tok]`, and only their weights come from the router.
     pub fn feed_routed(&mut self, tokens: &[u32], want: Want, choices: Option<&[&[i32]]>) -> Result<Fed> {
-        let vocab = self.model.config.vocab_size;
-        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab) {
-            return Err(Error::TokenId { id: i64::from(id), vocab_size: vocab });
+        self.check(0, tokens)?;
+        let choices = choices.map(|c| self.places(tokens.len(), c)).transpose()?;
+        let size = Size { tokens: tokens.len(), sequences: 1, want, routed: choices.is_some() };
+        self.pass(size, &[(0, tokens)], choices.as_deref())
+    }
+
+    /// Appends `tokens` to a sequence → the logits of the last of them, `[vocab]`.
+    pub fn feed_to(&mut self, sequence: usize, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.check(sequence, tokens)?;
+        let size = Size { tokens: tokens.len(), sequences: 1, want: Want::Last, routed: false };
+        Ok(self.pass(size, &[(sequence, tokens)], None)?.logits)
+    }
+
+    /// Appends a token to each of some different sequences, `(sequence, token)`, in one pass → their logits
+    /// `[sequences, vocab]`.
+    pub fn step(&mut self, tokens: &[(usize, u32)]) -> Result<Vec<f32>> {
+        for (i, (sequence, token)) in tokens.iter().enumerate() {
+            self.check(*sequence, &[*token])?;
+            if tokens[..i].iter().any(|(other, _)| other == sequence) {
+                return Err(Error::Sequence { sequence: *sequence, sequences: self.cache.sequences() });
+            }
         }
         if tokens.is_empty() {
-            return Err(Error::EmptyPrompt);
+            return Ok(Vec::new());
         }
-        if self.length + tokens.len() > self.capacity {
-            let requested = self.length + tokens.len();
-            return Err(Error::ContextLength { requested, maximum: self.capacity });
+        let parts: Vec<(usize, &[u32])> =
+            tokens.iter().map(|(sequence, token)| (*sequence, std::slice::from_ref(token))).collect();
+        // A recording for some more sequences will do until half of them have ended.
+        let n = parts.len();
+        let of = |rows| Size { tokens: rows, sequences: rows, want: Want::Last, routed: false };
+        let mut size = of(n);
+        if let Some(kept) = &self.step
+            && (n..2 * n).contains(&kept.size.sequences)
+            && kept.size == of(kept.size.sequences)
+        {
+            size = kept.size;
         }
-        let choices = choices.map(|c| self.places(tokens.len(), c)).transpose()?;
-        let routed = choices.is_some();
-        let kept = self
-            .single
-            .take_if(|p| p.tokens == tokens.len() && p.want == want && p.choices.is_some() == routed);
-        let pass = match kept {
-            Some(pass) => pass,
-            None => self.prepare(tokens.len(), want, routed)?,
-        };
-        if let (Some(buffer), Some(choices)) = (&pass.choices, &choices) {
-            self.model.device.upload(STREAM, buffer, 0, bytemuck::cast_slice(choices))?;
-        }
-        let fed = self.run(&pass, tokens)?;
-        self.length += tokens.len();
-        if tokens.len() == 1 {
-            self.single = Some(pass);
-        }
-        Ok(fed)
+        let mut logits = self.pass(size, &parts, None)?.logits;
+        logits.truncate(n * self.model.config.vocab_size);
+        Ok(logits)
     }
 
     /// The likeliest next `count` tokens, one after another. `logits [.., vocab]` ends with those of the last
@@ -161,6 +179,23 @@ impl<'m> Decoder<'m> {
             tokens.push(likeliest(&last));
         }
         Ok(tokens)
+    }
+
+    /// Whether tokens can be appended to a sequence.
+    fn check(&self, sequence: usize, tokens: &[u32]) -> Result<()> {
+        let vocab_size = self.model.config.vocab_size;
+        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab_size) {
+            return Err(Error::TokenId { id: i64::from(id), vocab_size });
+        }
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if sequence >= self.cache.sequences() {
+            return Err(Error::Sequence { sequence, sequences: self.cache.sequences() });
+        }
+        let requested = self.cache.length(sequence) + tokens.len();
+        let maximum = self.cache.capacity(sequence);
+        if requested > maximum { Err(Error::ContextLength { requested, maximum }) } else { Ok(()) }
     }
 
     /// Checks choices of experts, and gives them with their places: `[2, layers, tokens, k]`.
@@ -188,22 +223,49 @@ impl<'m> Decoder<'m> {
         Ok((buffer, choices))
     }
 
-    fn prepare(&self, tokens: usize, want: Want, routed: bool) -> Result<Pass> {
+    /// Runs tokens of some sequences, at most as many as `size` has, and counts them.
+    fn pass(&mut self, size: Size, parts: &[(usize, &[u32])], choices: Option<&[i32]>) -> Result<Fed> {
+        let kept = self.step.take_if(|p| p.size == size);
+        let pass = match kept {
+            Some(pass) => pass,
+            None => self.prepare(size)?,
+        };
+        if let (Some(buffer), Some(choices)) = (&pass.choices, choices) {
+            self.model.device.upload(STREAM, buffer, 0, bytemuck::cast_slice(choices))?;
+        }
+        let fed = self.run(&pass, parts)?;
+        for (sequence, tokens) in parts {
+            self.cache.grow(*sequence, tokens.len());
+        }
+        if size.tokens == size.sequences {
+            self.step = Some(pass);
+        }
+        Ok(fed)
+    }
+
+    fn prepare(&self, size: Size) -> Result<Pass> {
+        let Size { tokens, sequences, want, routed } = size;
         let device = &self.model.device;
         let mut tape = Tape::new();
         let int = |n: usize| device.allocate(4 * n as u64, 0);
-        let (ids, positions, seqs) = (int(tokens)?, int(tokens)?, int(4)?);
-        let at = TensorRef::new(&positions, DType::I32, &[tokens]);
+        let (ids, positions, rows, seqs) = (int(tokens)?, int(tokens)?, int(tokens)?, int(4 * sequences)?);
+        let of_tokens = |buffer: &Buffer| TensorRef::new(buffer, DType::I32, &[tokens]);
+        let of_seqs = TensorRef::new(&seqs, DType::I32, &[sequences, 4]);
         let select = match want {
-            Want::Last if tokens > 1 => Some(self.model.upload_i32(&[tokens as i32 - 1])?),
+            Want::Last if tokens > sequences => Some(self.model.upload_i32(&[tokens as i32 - 1])?),
             _ => None,
         };
         let (choices, parts) = routed.then(|| self.choices(tokens)).transpose()?.unzip();
+        let layer = |store: &_| LayerCache {
+            store: Clone::clone(store),
+            rows: of_tokens(&rows),
+            seqs: of_seqs.clone(),
+        };
         let batch = Batch {
-            ids: TensorRef::new(&ids, DType::I32, &[tokens]),
-            rope: self.rope.at(at.clone()),
-            seqs: TensorRef::new(&seqs, DType::I32, &[1, 4]),
-            cache: Some(CacheRef { layers: self.cache.clone(), rows: at }),
+            ids: of_tokens(&ids),
+            rope: self.rope.at(of_tokens(&positions)),
+            seqs: of_seqs.clone(),
+            cache: Some(self.cache.stores.iter().map(layer).collect()),
             select: select.map(|b| TensorRef::new(&b, DType::I32, &[1])),
             choices: parts,
         };
@@ -225,18 +287,32 @@ impl<'m> Decoder<'m> {
         let logits = tape.tensor(output.logits);
         let logits = keep(&mut tape, logits)?;
         let recording = device.record(&tape.graph)?;
-        Ok(Pass { tokens, want, recording, ids, positions, seqs, choices, logits, router_logits, experts })
+        Ok(Pass { size, recording, ids, positions, rows, seqs, choices, logits, router_logits, experts })
     }
 
-    fn run(&self, pass: &Pass, tokens: &[u32]) -> Result<Fed> {
+    /// Runs tokens of some sequences. What a pass has room for beyond them belongs to no sequence.
+    fn run(&self, pass: &Pass, parts: &[(usize, &[u32])]) -> Result<Fed> {
         let device = &self.model.device;
         let put =
             |buffer: &Buffer, data: &[i32]| device.upload(STREAM, buffer, 0, bytemuck::cast_slice(data));
-        let start = self.length as i32;
-        let n = tokens.len() as i32;
-        put(&pass.ids, bytemuck::cast_slice(tokens))?;
-        put(&pass.positions, &(start..start + n).collect::<Vec<_>>())?;
-        put(&pass.seqs, &[0, n, 0, start + n])?;
+        let (mut ids, mut positions, mut rows, mut seqs) = (vec![], vec![], vec![], vec![]);
+        for (sequence, tokens) in parts {
+            let (start, n) = (self.cache.length(*sequence), tokens.len());
+            let placed = self.cache.place(*sequence, n);
+            seqs.extend([ids.len(), n, placed.seen[0], placed.seen[1]].map(|x| x as i32));
+            ids.extend(tokens.iter().map(|&id| id as i32));
+            positions.extend((start..start + n).map(|p| p as i32));
+            rows.extend(placed.rows.map(|row| row as i32));
+        }
+        let Size { tokens, sequences, .. } = pass.size;
+        ids.resize(tokens, 0);
+        positions.resize(tokens, 0);
+        rows.resize(tokens, -1);
+        seqs.resize(4 * sequences, 0);
+        put(&pass.ids, &ids)?;
+        put(&pass.positions, &positions)?;
+        put(&pass.rows, &rows)?;
+        put(&pass.seqs, &seqs)?;
         device.replay(STREAM, &pass.recording, &[])?;
         let get = |buffer: &Buffer| device.download(STREAM, buffer, 0, buffer.bytes());
         let logits = get(&pass.logits)?.wait_as()?;

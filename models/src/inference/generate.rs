@@ -1,10 +1,13 @@
-//! Text generation: prompt in, text out piece by piece.
+//! Text generation: prompts in, text out piece by piece.
 
-use super::decoder::{Decoder, Want};
+use super::cache::CacheOptions;
+use super::decoder::Decoder;
+use super::sequence::{Generation, Sequence};
 use crate::model::Model;
-use crate::sampling::{Sampler, SamplingOptions, StopMatcher};
+use crate::sampling::SamplingOptions;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
+use std::time::Instant;
 
 /// Prompts are fed in pieces of this many tokens, so that memory doesn't grow with the prompt.
 pub(crate) const PREFILL: usize = 512;
@@ -18,39 +21,6 @@ pub struct GenerateOptions {
     pub max_new_tokens: usize,
     /// Generation ends before any of these strings.
     pub stop: Vec<String>,
-}
-
-/// Why generation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Finish {
-    /// The model said so.
-    EndOfText,
-    /// A stop string came.
-    Stop,
-    /// As many tokens as asked for.
-    Length,
-    /// The model's context is full.
-    Context,
-    /// The caller said so.
-    Cancelled,
-}
-
-/// What was generated.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct Generation {
-    /// The text, without the prompt.
-    pub text: String,
-    /// The token ids, without the prompt; a final end-of-text included.
-    pub tokens: Vec<u32>,
-    /// Tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// Why it ended.
-    pub finish: Finish,
-    /// Seconds for the prompt.
-    pub prefill_seconds: f64,
-    /// Seconds for the generated tokens.
-    pub decode_seconds: f64,
 }
 
 /// Generates text with a model and its tokenizer.
@@ -78,80 +48,74 @@ impl<'m> Generator<'m> {
         options: &GenerateOptions,
         mut emit: impl FnMut(&str) -> bool,
     ) -> Result<Generation> {
-        let sampler = Sampler::new(options.sampling.clone())?;
-        let mut stop = StopMatcher::new(options.stop.clone())?;
-        let mut previous = self.tokenizer.encode(prompt, true)?;
-        if previous.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        let prompt_tokens = previous.len();
+        let mut all = self.generate_all(&[prompt], 1, options, |_, text| emit(text))?;
+        Ok(all.remove(0))
+    }
+
+    /// Continues each of `prompts` `samples` times, all at once: the samples of the first prompt come first. Sample
+    /// `i` of a prompt draws random numbers of its own, and gets the same tokens whatever runs beside it. `emit`
+    /// also gets the place of the text in the result; a text of which it returns false ends.
+    pub fn generate_all(
+        &self,
+        prompts: &[&str],
+        samples: u32,
+        options: &GenerateOptions,
+        mut emit: impl FnMut(usize, &str) -> bool,
+    ) -> Result<Vec<Generation>> {
         let limit = self.model.config.max_position_embeddings;
-        if prompt_tokens >= limit {
-            return Err(Error::ContextLength { requested: prompt_tokens + 1, maximum: limit });
+        let (mut sequences, mut capacities, mut encoded) = (Vec::new(), Vec::new(), Vec::new());
+        for prompt in prompts {
+            let tokens = self.tokenizer.encode(prompt, true)?;
+            if tokens.is_empty() {
+                return Err(Error::EmptyPrompt);
+            }
+            if tokens.len() >= limit {
+                return Err(Error::ContextLength { requested: tokens.len() + 1, maximum: limit });
+            }
+            for sample in 0..samples {
+                sequences.push(Sequence::new(self.tokenizer, options, tokens.clone(), sample)?);
+                capacities.push(tokens.len().saturating_add(options.max_new_tokens).min(limit));
+            }
+            encoded.push(tokens);
         }
-        let capacity = prompt_tokens.saturating_add(options.max_new_tokens).clamp(1, limit);
-        let mut decoder = Decoder::new(self.model, capacity)?;
-        let mut pieces = self.tokenizer.stream(true);
-        let mut generation = Generation {
-            text: String::new(),
-            tokens: Vec::new(),
-            prompt_tokens,
-            finish: Finish::Length,
-            prefill_seconds: 0.0,
-            decode_seconds: 0.0,
-        };
+        let cache = CacheOptions { capacities: capacities.clone() };
+        let mut decoder = Decoder::with_cache(self.model, &cache)?;
 
-        let started = std::time::Instant::now();
-        let mut logits = Vec::new();
-        for piece in previous.chunks(PREFILL) {
-            logits = decoder.feed(piece, Want::Last)?.logits;
+        // A prompt is fed once, by itself; its other samples begin with a copy.
+        let started = Instant::now();
+        let mut logits = Vec::with_capacity(sequences.len());
+        for tokens in &encoded {
+            let first = logits.len();
+            let mut last = Vec::new();
+            for piece in tokens.chunks(PREFILL) {
+                last = decoder.feed_to(first, piece)?;
+            }
+            logits.push(last.clone());
+            for other in 1..samples as usize {
+                decoder.fork(first, first + other)?;
+                logits.push(last.clone());
+            }
         }
-        generation.prefill_seconds = started.elapsed().as_secs_f64();
+        let prefill_seconds = started.elapsed().as_secs_f64();
 
-        let started = std::time::Instant::now();
-        while generation.tokens.len() < options.max_new_tokens {
-            let token = sampler.sample(&mut logits, &previous, generation.tokens.len() as u64)?;
-            generation.tokens.push(token);
-            previous.push(token);
-            let ends =
-                self.model.config.eos_token_ids.contains(&token) || self.tokenizer.eos_id() == Some(token);
-            if ends {
-                generation.finish = Finish::EndOfText;
-                break;
+        let started = Instant::now();
+        let end = self.tokenizer.eos_id();
+        let ends = |token| self.model.config.eos_token_ids.contains(&token) || end == Some(token);
+        let mut running: Vec<usize> = (0..sequences.len()).filter(|&i| !sequences[i].ended()).collect();
+        while !running.is_empty() {
+            for &i in &running {
+                let emit = |text: &str| emit(i, text);
+                sequences[i].advance(&mut logits[i], options, ends, capacities[i], emit)?;
             }
-            let text = stop.push(&pieces.push(token)?);
-            generation.text.push_str(&text);
-            if stop.stopped().is_some() {
-                generation.finish = Finish::Stop;
-                if !text.is_empty() {
-                    emit(&text);
-                }
-                break;
-            }
-            if !text.is_empty() && !emit(&text) {
-                generation.finish = Finish::Cancelled;
-                break;
-            }
-            if generation.tokens.len() == options.max_new_tokens {
-                break;
-            }
-            if decoder.length() == decoder.capacity() {
-                generation.finish = Finish::Context;
-                break;
-            }
-            logits = decoder.feed(&[token], Want::Last)?.logits;
-        }
-        generation.decode_seconds = started.elapsed().as_secs_f64();
-        if stop.stopped().is_none() && generation.finish != Finish::Cancelled {
-            let mut rest = stop.push(&pieces.finish()?);
-            if stop.stopped().is_none() {
-                rest.push_str(&stop.finish());
-            }
-            if !rest.is_empty() {
-                generation.text.push_str(&rest);
-                emit(&rest);
+            running.retain(|&i| !sequences[i].ended());
+            let tokens: Vec<(usize, u32)> = running.iter().map(|&i| (i, sequences[i].last())).collect();
+            let all = decoder.step(&tokens)?;
+            for (&i, row) in running.iter().zip(all.chunks_exact(self.model.config.vocab_size)) {
+                logits[i] = row.to_vec();
             }
         }
-        Ok(generation)
+        let seconds = [prefill_seconds, started.elapsed().as_secs_f64()];
+        let finish = |(i, s): (usize, Sequence<'_>)| s.finish(seconds, |text| emit(i, text));
+        sequences.into_iter().enumerate().map(finish).collect()
     }
 }

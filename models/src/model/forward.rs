@@ -12,10 +12,10 @@ pub struct Batch {
     pub ids: TensorRef,
     /// Rotary tables and the position of each token.
     pub rope: RopeTables,
-    /// Sequences as [`halite_hal::OpKind::Attention`] wants them, i32 `[n, 4]`.
+    /// Sequences as [`halite_hal::OpKind::Attention`] wants them, i32 `[n, 4]`, of a batch without a cache.
     pub seqs: TensorRef,
-    /// Earlier keys and values, where there are any.
-    pub cache: Option<CacheRef>,
+    /// Where keys and values go, and where those of earlier tokens are: one for each layer.
+    pub cache: Option<Vec<LayerCache>>,
     /// Rows whose logits are wanted, i32 `[rows]`; all without it.
     pub select: Option<TensorRef>,
     /// The experts of each layer that has some, first to last, where the router isn't to choose them.
@@ -24,20 +24,33 @@ pub struct Batch {
 
 /// What a layer keeps of the tokens so far.
 #[derive(Clone, Debug)]
-pub enum LayerCache {
-    /// Keys `[capacity, kv_heads, d]` and values `[capacity, kv_heads, d]`.
+pub enum Store {
+    /// Keys `[rows, kv_heads, d]` and values `[rows, kv_heads, d]`.
     KeyValue(TensorRef, TensorRef),
-    /// The normed latent vector and the rotated common part of the keys, `[capacity, kv_lora_rank + rotary_dim]`.
+    /// The normed latent vector and the rotated common part of the keys, `[rows, kv_lora_rank + rotary_dim]`.
     Latent(TensorRef),
 }
 
-/// A cache and where the tokens of a batch go in it.
+impl Store {
+    /// Its tensors.
+    pub fn tensors(&self) -> impl Iterator<Item = &TensorRef> {
+        let (first, second) = match self {
+            Store::KeyValue(keys, values) => (keys, Some(values)),
+            Store::Latent(latent) => (latent, None),
+        };
+        [first].into_iter().chain(second)
+    }
+}
+
+/// A layer's cache, and where the tokens of a batch go in it.
 #[derive(Clone, Debug)]
-pub struct CacheRef {
-    /// One for each layer.
-    pub layers: Vec<LayerCache>,
-    /// Row of each token, i32 `[tokens]`.
+pub struct LayerCache {
+    /// The tokens so far.
+    pub store: Store,
+    /// Row of each token, i32 `[tokens]`; outside the store for one that is not kept.
     pub rows: TensorRef,
+    /// Sequences with their keys in the store, i32 `[n, 4]`.
+    pub seqs: TensorRef,
 }
 
 /// What a forward pass gives.
@@ -128,9 +141,11 @@ impl Pass<'_> {
         let mut v = self.heads(v, None, kv_heads);
         let q = self.tape.rope(q, &self.batch.rope);
         let mut k = self.tape.rope(k, &self.batch.rope);
-        if let Some(cache) = &self.batch.cache
-            && let LayerCache::KeyValue(keys, values) = &cache.layers[i]
+        let mut seqs = &self.batch.seqs;
+        if let Some(cache) = self.batch.cache.as_ref().map(|layers| &layers[i])
+            && let Store::KeyValue(keys, values) = &cache.store
         {
+            seqs = &cache.seqs;
             for (new, store) in [(&mut k, keys), (&mut v, values)] {
                 let fresh = self.tape.tensor(*new);
                 let rows = |t: TensorRef| {
@@ -149,7 +164,7 @@ impl Pass<'_> {
         }
         let kind = Attention::causal(c.attention_scale() as f32);
         let kind = kind.window(c.window(i).map(|w| u32::try_from(w).unwrap_or(u32::MAX)));
-        let o = self.tape.attention(kind, [q, k, v], self.batch.seqs.clone(), w.sinks);
+        let o = self.tape.attention(kind, [q, k, v], seqs.clone(), w.sinks);
         let tokens = self.tape.tensor(o).shape[0];
         let o = self.tape.reshape(o, &[tokens, heads * c.head_dim]);
         self.linear(o, &w.o)

@@ -5,7 +5,7 @@
 //! latent vector are absorbed into query and result, so that all heads attend over one key a token, and its
 //! first `kv_lora_rank` elements are the value.
 
-use super::forward::{LayerCache, Pass};
+use super::forward::{LayerCache, Pass, Store};
 use super::tree::LatentAttention;
 use crate::config::AttentionKind;
 use crate::tape::Var;
@@ -38,9 +38,8 @@ impl Pass<'_> {
         let k_turned = self.tape.slice(both, 2, rank, turned);
         let k_turned = self.tape.rope(k_turned, &self.batch.rope);
 
-        let cache = self.batch.cache.as_ref().map(|cache| (&cache.layers[i], &cache.rows));
-        let o = match cache {
-            Some((LayerCache::Latent(store), rows)) => {
+        let o = match self.batch.cache.as_ref().map(|layers| &layers[i]) {
+            Some(LayerCache { store: Store::Latent(store), rows, seqs }) => {
                 let fresh = [self.tape.tensor(vector), self.tape.tensor(k_turned).reshape(&[tokens, turned])];
                 let mut start = 0;
                 for part in fresh {
@@ -49,7 +48,7 @@ impl Pass<'_> {
                     self.tape.graph.push(Op::scatter(part, rows.clone(), into, false));
                     start += width;
                 }
-                self.absorbed(q, store.clone(), self.tape.tensor(w.up))
+                self.absorbed(q, store.clone(), seqs.clone(), self.tape.tensor(w.up))
             }
             _ => self.expanded(q, vector, k_turned, w.up),
         };
@@ -81,7 +80,7 @@ impl Pass<'_> {
 
     /// `q [tokens, heads, d]` over the latent vectors of `store [capacity, rank + r]`, by way of
     /// `up [heads·(d − r + dv), rank]` → `[tokens, heads, dv]`. It has no gradient.
-    fn absorbed(&mut self, q: Var, store: TensorRef, up: TensorRef) -> Var {
+    fn absorbed(&mut self, q: Var, store: TensorRef, seqs: TensorRef, up: TensorRef) -> Var {
         let c = self.config;
         let (heads, turned, dv) = (c.num_attention_heads, c.rope.rotary_dim, c.value_dim());
         let plain = c.head_dim - turned;
@@ -106,7 +105,6 @@ impl Pass<'_> {
         let keys = store.reshape(&[capacity, 1, width]);
         let values = keys.clone().slice(2, 0, rank);
         let [query, keys, values] = [query, keys, values].map(|t| self.tape.constant(t));
-        let seqs = self.batch.seqs.clone();
         let sums = self.tape.attention(self.kind(), [query, keys, values], seqs, None);
 
         // [heads, tokens, rank] · [heads, rank, dv].

@@ -60,6 +60,20 @@ fn a_draw_is_a_function_of_seed_and_step() {
 }
 
 #[test]
+fn samples_of_a_seed_have_draws_of_their_own() {
+    let logits = vec![0.0; 1000];
+    let tokens = |sample| {
+        let sampler = sampler(SamplingOptions { seed: 3, ..Default::default() }).sample_number(sample);
+        (0..8).map(|step| sampler.sample(&mut logits.clone(), &[], step).unwrap()).collect::<Vec<_>>()
+    };
+    let unnumbered = sampler(SamplingOptions { seed: 3, ..Default::default() });
+    assert_eq!(tokens(0)[0], unnumbered.sample(&mut logits.clone(), &[], 0).unwrap());
+    assert_eq!(tokens(2), tokens(2));
+    assert_ne!(tokens(0), tokens(1));
+    assert_ne!(tokens(1), tokens(2));
+}
+
+#[test]
 fn temperature_sharpens_without_overflow() {
     let cold = SamplingOptions { temperature: 1e-38, ..Default::default() };
     assert_eq!(support(cold, &[-3e38, 3e38, 2e38], &[]), [1]);

@@ -25,9 +25,10 @@ fn model(config: ModelConfig) -> (Arc<ReferenceDevice>, Model) {
 
 /// What [`Decoder::feed`] does, with logits that aren't rounded.
 fn feed(device: &ReferenceDevice, decoder: &mut Decoder<'_>, tokens: &[u32], want: Want) -> Vec<f64> {
-    let pass = decoder.prepare(tokens.len(), want, false).unwrap();
-    decoder.run(&pass, tokens).unwrap();
-    decoder.length += tokens.len();
+    let size = Size { tokens: tokens.len(), sequences: 1, want, routed: false };
+    let pass = decoder.prepare(size).unwrap();
+    decoder.run(&pass, &[(0, tokens)]).unwrap();
+    decoder.cache.grow(0, tokens.len());
     let elems = pass.logits.bytes() as usize / 4;
     device.read_f64(&TensorRef::new(&pass.logits, DType::F32, &[elems])).unwrap()
 }
@@ -113,4 +114,50 @@ fn refused_tokens_leave_the_sequence_as_it_was() {
     for capacity in [0, 33] {
         assert!(matches!(Decoder::new(&model, capacity), Err(Error::ContextLength { maximum: 32, .. })));
     }
+}
+
+#[test]
+fn sequences_get_together_what_they_get_alone() {
+    let (_, model) = model(config());
+    let prompts: [&[u32]; 4] = [&[3, 1, 4, 1, 5], &[9], &[2, 6, 5], &[2, 6, 5]];
+    let next = |sequence: usize, i: usize| ((7 * sequence + 3 * i) % 23) as u32;
+    // Sequences end after so many steps.
+    let steps = [2, 6, 1, 4];
+    let options = CacheOptions { capacities: vec![8, 7, 4, 9] };
+    let mut decoder = Decoder::with_cache(&model, &options).unwrap();
+    for s in [0, 2, 1] {
+        decoder.feed_to(s, prompts[s]).unwrap();
+    }
+    decoder.fork(2, 3).unwrap();
+    let mut together: Vec<Vec<Vec<f32>>> = vec![Vec::new(); 4];
+    for i in 0..6 {
+        let running: Vec<usize> = (0..4).filter(|&s| i < steps[s]).collect();
+        let tokens: Vec<(usize, u32)> = running.iter().map(|&s| (s, next(s, i))).collect();
+        let logits = decoder.step(&tokens).unwrap();
+        assert_eq!(logits.len(), 23 * running.len());
+        for (&s, row) in running.iter().zip(logits.chunks_exact(23)) {
+            together[s].push(row.to_vec());
+        }
+    }
+    for s in 0..4 {
+        let mut alone = Decoder::new(&model, 12).unwrap();
+        alone.feed(prompts[s], Want::Last).unwrap();
+        for (i, row) in together[s].iter().enumerate() {
+            assert_eq!(&alone.feed(&[next(s, i)], Want::Last).unwrap().logits, row, "{s}, step {i}");
+        }
+    }
+}
+
+#[test]
+fn sequences_that_there_are_not_are_refused() {
+    let (_, model) = model(config());
+    let options = CacheOptions { capacities: vec![3, 1] };
+    let mut decoder = Decoder::with_cache(&model, &options).unwrap();
+    decoder.feed_to(0, &[1, 2]).unwrap();
+    for tokens in [&[(0, 1), (2, 1)][..], &[(0, 1), (0, 2)]] {
+        assert!(matches!(decoder.step(tokens), Err(Error::Sequence { sequences: 2, .. })));
+    }
+    assert!(matches!(decoder.fork(0, 1), Err(Error::ContextLength { requested: 2, maximum: 1 })));
+    assert_eq!(decoder.length(), 2);
+    assert!(decoder.step(&[]).unwrap().is_empty());
 }
