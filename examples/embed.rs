@@ -46,6 +46,7 @@ fn continuation(device: Arc<dyn Device>, folder: &Path, prompt: &str) -> Result<
         sampling: SamplingOptions { temperature: 0.0, ..Default::default() },
         max_new_tokens: 32,
         stop: Vec::new(),
+        logprobs: None,
     };
     Ok(Generator::new(&model, &tokenizer)?.generate(prompt, &options, |_| true)?.text)
 }

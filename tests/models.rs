@@ -180,6 +180,11 @@ fn texts_are_the_same_alone_and_together() {
             assert_ne!(four[0]["tokens"], four[1]["tokens"], "{device}: {prompt:?}");
         }
     }
+    let scored = place.ok("generate --model run --device cpu -n 3 --prompt a --json --logprobs 2").json();
+    let scored = scored["logprobs"].as_array().unwrap();
+    assert_eq!(scored.len(), 3);
+    // Greedy: what is chosen is the likeliest.
+    assert!(scored.iter().all(|s| s["top"][0]["token"] == s["token"] && s["top"][1]["logprob"].is_f64()));
     let labelled = place.ok("generate --model run --device cpu -n 4 --prompt a --prompt the --n 2").stdout;
     for label in ["prompt 0, sample 0", "prompt 0, sample 1", "prompt 1, sample 0", "prompt 1, sample 1"] {
         assert!(labelled.contains(&format!("=== {label} ===\n")), "{labelled}");

@@ -4,6 +4,7 @@
 mod cache;
 mod decoder;
 mod generate;
+mod logprobs;
 pub mod parity;
 mod perplexity;
 mod sequence;
@@ -12,5 +13,6 @@ pub use cache::CacheOptions;
 pub use decoder::{Decoder, Fed, Want};
 pub(crate) use generate::PREFILL;
 pub use generate::{GenerateOptions, Generator};
+pub use logprobs::{LogProb, LogSoftmax, TokenLogProbs};
 pub use perplexity::{Perplexity, perplexity};
 pub use sequence::{Finish, Generation};

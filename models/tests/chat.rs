@@ -41,7 +41,7 @@ fn afresh(model: &Model, source: &str, messages: &[Message], max_new_tokens: usi
     let tokenizer = Tokenizer::byte_level();
     let prompt = template(source).render(messages, true).unwrap();
     let sampling = greedy(0).sampling;
-    let options = GenerateOptions { sampling, max_new_tokens, stop: Vec::new() };
+    let options = GenerateOptions { sampling, max_new_tokens, stop: Vec::new(), logprobs: None };
     Generator::new(model, &tokenizer).unwrap().generate(&prompt, &options, |_| true).unwrap().text
 }
 
@@ -176,7 +176,7 @@ fn answers_end_at_any_token_that_ends_a_turn() {
 
     let prompt = template(CHATML).render(&[Message::new("user", "Hello")], true).unwrap();
     let SessionOptions { sampling, max_new_tokens } = greedy(20);
-    let options = GenerateOptions { sampling, max_new_tokens, stop: Vec::new() };
+    let options = GenerateOptions { sampling, max_new_tokens, stop: Vec::new(), logprobs: None };
     let free = Generator::new(&model, &tokenizer).unwrap().generate(&prompt, &options, |_| true).unwrap();
     let answer = free.tokens;
     assert_eq!(answer.len(), 20);

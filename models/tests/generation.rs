@@ -22,7 +22,7 @@ fn model() -> Model {
 
 fn greedy(max_new_tokens: usize) -> GenerateOptions {
     let sampling = SamplingOptions { temperature: 0.0, ..Default::default() };
-    GenerateOptions { sampling, max_new_tokens, stop: Vec::new() }
+    GenerateOptions { sampling, max_new_tokens, stop: Vec::new(), logprobs: None }
 }
 
 fn generate(model: &Model, prompt: &str, options: &GenerateOptions) -> Result<Generation, Error> {
@@ -182,6 +182,38 @@ fn a_text_among_others_is_what_it_is_alone() {
     }
     assert!(matches!(generator.generate_all(&["a", ""], 1, &options, |_, _| true), Err(Error::EmptyPrompt)));
     assert!(generator.generate_all(&[], 1, &options, |_, _| true).unwrap().is_empty());
+}
+
+#[test]
+fn log_probabilities_are_of_the_logits_before_any_filter() {
+    let (model, tokenizer) = (model(), Tokenizer::byte_level());
+    let sampling = SamplingOptions {
+        temperature: 2.0,
+        top_k: 3,
+        repetition_penalty: 1.5,
+        seed: 4,
+        ..Default::default()
+    };
+    let options = GenerateOptions { sampling, logprobs: Some(5), ..greedy(6) };
+    let generator = Generator::new(&model, &tokenizer).unwrap();
+    let got = generator.generate("abc", &options, |_| true).unwrap();
+    assert_eq!(got.logprobs.len(), got.tokens.len());
+    let mut ids: Vec<u32> = b"abc".map(u32::from).to_vec();
+    for (token, scores) in got.tokens.iter().zip(&got.logprobs) {
+        let logits = Decoder::new(&model, ids.len()).unwrap().feed(&ids, Want::Last).unwrap().logits;
+        let wide: Vec<f64> = logits.iter().map(|&x| f64::from(x)).collect();
+        let lse = wide.iter().map(|x| x.exp()).sum::<f64>().ln();
+        assert_eq!((scores.chosen.token, scores.top.len()), (*token, 5));
+        for score in scores.top.iter().chain([&scores.chosen]) {
+            let want = wide[score.token as usize] - lse;
+            assert!((f64::from(score.logprob) - want).abs() < 1e-6 * (1.0 + want.abs()), "{score:?}, {want}");
+            assert_eq!(score.text, tokenizer.decode(&[score.token], false).unwrap());
+        }
+        assert!(scores.top.windows(2).all(|pair| pair[0].logprob >= pair[1].logprob));
+        let best = (0..260).map(|id| wide[id]).fold(f64::MIN, f64::max);
+        assert_eq!(wide[scores.top[0].token as usize], best);
+        ids.push(*token);
+    }
 }
 
 #[test]

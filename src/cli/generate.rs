@@ -43,6 +43,10 @@ pub struct Generate {
     /// End before this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// With --json: the log-probability of each token, and those of the K likeliest ones, before temperature,
+    /// penalties and filters
+    #[arg(long, value_name = "K", requires = "json")]
+    logprobs: Option<usize>,
     /// Print JSON at the end instead of text as it comes: an object, or a list of them where there are several
     /// prompts or samples
     #[arg(long)]
@@ -69,6 +73,7 @@ impl Generate {
             sampling: self.sampling.options(&mut model, &files)?,
             max_new_tokens: self.max_new_tokens,
             stop: std::mem::take(&mut self.stop),
+            logprobs: self.logprobs,
         };
         let generator = Generator::new(&model, &tokenizer)?;
         match self.prompts.as_slice() {

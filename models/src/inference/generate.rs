@@ -21,6 +21,8 @@ pub struct GenerateOptions {
     pub max_new_tokens: usize,
     /// Generation ends before any of these strings.
     pub stop: Vec<String>,
+    /// The log-probabilities of each token that is chosen, and of so many likeliest ones, are wanted.
+    pub logprobs: Option<usize>,
 }
 
 /// Generates text with a model and its tokenizer.

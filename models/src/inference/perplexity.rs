@@ -3,6 +3,7 @@
 //! first, and the tokens of its second half are scored.
 
 use super::decoder::{Decoder, Want};
+use super::logprobs::LogSoftmax;
 use crate::model::Model;
 use crate::{Error, Result};
 
@@ -31,9 +32,7 @@ struct Sums {
 
 impl Sums {
     fn add(&mut self, logits: &[f32], target: u32) {
-        let largest = logits.iter().copied().fold(f32::MIN, f32::max);
-        let sum: f64 = logits.iter().map(|&x| f64::from(x - largest).exp()).sum();
-        let nll = sum.ln() + f64::from(largest) - f64::from(logits[target as usize]);
+        let nll = -LogSoftmax::new(logits).of(target);
         self.tokens += 1;
         self.nll += nll;
         self.squares += nll * nll;

@@ -1,6 +1,7 @@
 //! A text under way: from one token's logits to the next token, and when it ends.
 
 use super::generate::GenerateOptions;
+use super::logprobs::{LogProb, LogSoftmax, TokenLogProbs};
 use crate::Result;
 use crate::sampling::{Sampler, StopMatcher};
 use crate::tokenizer::{DecodeStream, Tokenizer};
@@ -28,6 +29,9 @@ pub struct Generation {
     pub text: String,
     /// The token ids, without the prompt; a final end-of-text included.
     pub tokens: Vec<u32>,
+    /// One for each of the tokens, if wanted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logprobs: Vec<TokenLogProbs>,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
     /// Why it ended.
@@ -40,6 +44,7 @@ pub struct Generation {
 
 /// A text under way.
 pub(super) struct Sequence<'t> {
+    tokenizer: &'t Tokenizer,
     sampler: Sampler,
     stop: StopMatcher,
     pieces: DecodeStream<'t>,
@@ -58,12 +63,14 @@ impl<'t> Sequence<'t> {
         sample: u32,
     ) -> Result<Self> {
         Ok(Sequence {
+            tokenizer,
             sampler: Sampler::new(options.sampling.clone())?.sample_number(sample),
             stop: StopMatcher::new(options.stop.clone())?,
             pieces: tokenizer.stream(true),
             generation: Generation {
                 text: String::new(),
                 tokens: Vec::new(),
+                logprobs: Vec::new(),
                 prompt_tokens: prompt.len(),
                 finish: Finish::Length,
                 prefill_seconds: 0.0,
@@ -95,7 +102,12 @@ impl<'t> Sequence<'t> {
         mut emit: impl FnMut(&str) -> bool,
     ) -> Result<()> {
         let step = self.generation.tokens.len() as u64;
+        // Penalties change the logits.
+        let plain = options.logprobs.map(|count| (count, logits.to_vec()));
         let token = self.sampler.sample(logits, &self.previous, step)?;
+        if let Some((count, logits)) = plain {
+            self.generation.logprobs.push(log_probs(self.tokenizer, &logits, token, count)?);
+        }
         self.generation.tokens.push(token);
         self.previous.push(token);
         self.ended = true;
@@ -136,4 +148,14 @@ impl<'t> Sequence<'t> {
         }
         Ok(generation)
     }
+}
+
+/// The log-probabilities of `token` and of the `count` likeliest tokens.
+fn log_probs(tokenizer: &Tokenizer, logits: &[f32], token: u32, count: usize) -> Result<TokenLogProbs> {
+    let softmax = LogSoftmax::new(logits);
+    let of = |token| -> Result<LogProb> {
+        Ok(LogProb { token, text: tokenizer.decode(&[token], false)?, logprob: softmax.of(token) as f32 })
+    };
+    let top = softmax.top(count).into_iter().map(of).collect::<Result<_>>()?;
+    Ok(TokenLogProbs { chosen: of(token)?, top })
 }
