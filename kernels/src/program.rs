@@ -190,6 +190,11 @@ impl Parsed {
         })
     }
 
+    /// Bytes of workgroup memory that a launch of the kernel in CUDA C gives; 0 where the kernel declares it.
+    pub fn dynamic_workgroup_bytes(&self) -> u32 {
+        writer::dynamic_bytes(&self.module, Dialect::CudaC)
+    }
+
     /// OpenCL C or CUDA C; the kernel's name and arguments are as [`writer::write`] says.
     pub fn c(&self, dialect: Dialect) -> Result<String, TranslateError> {
         let target = match dialect {

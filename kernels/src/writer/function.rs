@@ -12,7 +12,7 @@ use super::lanes::Lanes;
 use super::module::{Writer, is_passed};
 use super::names::Names;
 use super::types::is_runtime_array;
-use super::{Dialect, WriteError};
+use super::{Dialect, WriteError, workgroup};
 
 /// What a function is to the driver.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -165,6 +165,12 @@ impl<'w, 'a> FunctionWriter<'w, 'a> {
 
     /// Declares, in the kernel, the workgroup's and private variables that it uses.
     pub fn module_variables(&mut self, info: &FunctionInfo) -> Result<(), WriteError> {
+        let module = self.module;
+        let given = (workgroup::dynamic_bytes(module, self.dialect) > 0)
+            .then(|| self.names.unique(Some("workgroup_memory"), "workgroup_memory"));
+        if let Some(given) = &given {
+            self.line(format!("extern __shared__ uint4 {given}[];"));
+        }
         for (handle, global) in self.used_globals(info) {
             let name = self.writer.globals[&handle].clone();
             if is_runtime_array(&self.module.types[global.ty].inner) {
@@ -174,7 +180,13 @@ impl<'w, 'a> FunctionWriter<'w, 'a> {
                 AddressSpace::WorkGroup => {
                     let ty = self.writer.type_name(global.ty, &self.place)?;
                     let qualifier = self.dialect.pick("__local", "__shared__");
-                    self.line(format!("{qualifier} {ty} {name};"));
+                    match &given {
+                        None => self.line(format!("{qualifier} {ty} {name};")),
+                        Some(given) => {
+                            let offset = workgroup::offset(module, handle);
+                            self.line(format!("{ty} &{name} = *({ty} *)((char *){given} + {offset});"));
+                        }
+                    }
                 }
                 AddressSpace::Private => {
                     let ty = self.writer.type_name(global.ty, &self.place)?;

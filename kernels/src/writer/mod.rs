@@ -11,7 +11,9 @@
 //!    bytes at which the binding starts in that buffer. CUDA C: the pointer alone. None is `restrict`: two
 //!    bindings may be the same memory.
 //!
-//! The kernel is called [`kernel_name`] of the entry point. Workgroup size is part of the source.
+//! The kernel is called [`kernel_name`] of the entry point. Workgroup size is part of the source. A CUDA C kernel
+//! declares up to 48 KiB of workgroup memory; where it has more, the launch gives all of it, as many bytes as
+//! [`Parsed::dynamic_workgroup_bytes`](crate::Parsed::dynamic_workgroup_bytes) says.
 //!
 //! # What is promised, and what is left to the kernel
 //!
@@ -42,10 +44,12 @@ mod places;
 mod statements;
 mod subgroups;
 mod types;
+mod workgroup;
 
 pub use error::WriteError;
 pub use module::write;
 pub use names::kernel_name;
+pub(crate) use workgroup::dynamic_bytes;
 
 /// The language to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
