@@ -18,6 +18,8 @@ pub use halite_models as models;
 
 #[cfg(feature = "cpu")]
 pub use halite_cpu as cpu;
+#[cfg(feature = "cuda")]
+pub use halite_cuda as cuda;
 #[cfg(feature = "opencl")]
 pub use halite_opencl as opencl;
 #[cfg(feature = "vulkan")]
@@ -31,6 +33,8 @@ pub fn registry() -> hal::Registry {
     let mut registry = hal::Registry::new();
     #[cfg(feature = "cpu")]
     registry.register(cpu::CpuBackend);
+    #[cfg(feature = "cuda")]
+    registry.register(cuda::CudaBackend);
     #[cfg(feature = "opencl")]
     registry.register(opencl::OpenClBackend);
     #[cfg(feature = "vulkan")]

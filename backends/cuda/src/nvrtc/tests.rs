@@ -1,0 +1,129 @@
+//! What NVRTC makes of sources: sound ones, faulty ones, and every portable kernel.
+
+use super::*;
+use halite_hal::conformance::{self, Options};
+use halite_hal::{DeviceInfo, DeviceKind, DeviceOptions, Error, Readback, Result};
+use halite_kernels::writer::Dialect;
+use halite_kernels::{Command, Driver, Engine, Kernel, Ticket};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+/// The compiler, or a line that says that there is none.
+fn here() -> Option<&'static Nvrtc> {
+    get().map_err(|why| println!("skipped: {why}")).ok()
+}
+
+#[test]
+fn cuda_c_becomes_ptx_and_errors_name_the_place() {
+    let Some(nvrtc) = here() else { return };
+    let ptx = nvrtc.compile("extern \"C\" __global__ void f(float *x) { x[threadIdx.x] *= 2.0f; }").unwrap();
+    let text = CStr::from_bytes_with_nul(&ptx).unwrap().to_str().unwrap();
+    assert!(text.contains(".visible .entry f(") && text.contains(".target sm_80"), "{text}");
+    let e =
+        nvrtc.compile("extern \"C\" __global__ void f(float *x) {\n x[0] = no_such_thing; }").unwrap_err();
+    assert!(e.contains("kernel.cu(2)") && e.contains("no_such_thing"), "{e}");
+    assert!(nvrtc.compile("a\0b").is_err());
+}
+
+/// A driver that compiles, and does nothing else.
+#[derive(Debug)]
+struct CompileOnly {
+    info: DeviceInfo,
+    seen: Mutex<HashSet<String>>,
+    refused: Arc<Mutex<Vec<String>>>,
+}
+
+impl Driver for CompileOnly {
+    type Memory = ();
+    type Program = ();
+    type Prepared = ();
+
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn allocate(&self, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn upload(&self, _: &Arc<()>, _: u64, _: &[u8]) -> Result<Ticket> {
+        Ok(Ticket(0))
+    }
+
+    fn download(&self, _: &Arc<()>, _: u64, bytes: u64) -> Result<Readback> {
+        Ok(Readback::ready(vec![0; bytes as usize]))
+    }
+
+    fn compile(&self, kernel: &Kernel) -> Result<()> {
+        let parsed = kernel.parse()?;
+        let source = parsed.c(Dialect::CudaC).map_err(Error::from);
+        let compiled = source.and_then(|source| {
+            if !self.seen.lock().unwrap().insert(source.clone()) {
+                return Ok(());
+            }
+            let nvrtc = get().map_err(|why| Error::backend("nvrtc", why))?;
+            nvrtc
+                .compile(&source)
+                .map(drop)
+                .map_err(|log| Error::backend("nvrtc", format!("{log}\n{source}")))
+        });
+        if let Err(e) = &compiled {
+            self.refused.lock().unwrap().push(format!("{}: {e}", kernel.name));
+        }
+        compiled
+    }
+
+    fn submit(&self, _: &[Command<Self>]) -> Result<Ticket> {
+        Ok(Ticket(0))
+    }
+
+    fn prepare(&self, _: &[Command<Self>]) -> Result<()> {
+        Ok(())
+    }
+
+    fn run(&self, _: &Arc<()>) -> Result<Ticket> {
+        Ok(Ticket(0))
+    }
+
+    fn last(&self) -> Ticket {
+        Ticket(0)
+    }
+
+    fn wait(&self, _: Ticket, _: bool) -> Result<bool> {
+        Ok(true)
+    }
+}
+
+/// All variants for the ops of the conformance suite: every `10 n`th case from the `i`th on, where
+/// `HALITE_SLICE=i/n`, since compiling takes long.
+#[test]
+fn every_portable_kernel_compiles() {
+    if here().is_none() {
+        return;
+    }
+    let slice = std::env::var("HALITE_SLICE").unwrap_or_else(|_| "0/20".into());
+    let (i, n) = slice.split_once('/').expect("HALITE_SLICE is i/n");
+    let mut options = Options::default();
+    options.slice = Some((i.parse().unwrap(), 10 * n.parse::<usize>().unwrap()));
+    options.variants = true;
+
+    let mut info = DeviceInfo::new("cuda", 0, "of compute capability 8.0", DeviceKind::DiscreteGpu);
+    info.subgroup_sizes = Some((32, 32));
+    info.max_workgroup_size = 1024;
+    info.max_workgroups = 65535;
+    info.local_memory_bytes = 163 << 10;
+    info.offset_alignment = 16;
+    info.memory_bytes = 80 << 30;
+    info.max_buffer_bytes = 80 << 30;
+    info.max_binding_bytes = (4 << 30) - 4096;
+    let refused = Arc::new(Mutex::new(Vec::new()));
+    let driver = CompileOnly { info, seen: Mutex::default(), refused: refused.clone() };
+    let engine = Engine::new(driver, &DeviceOptions::default()).unwrap();
+    // What it computes is wrong.
+    conformance::run(&engine, &options);
+    let refused = refused.lock().unwrap();
+    assert!(refused.is_empty(), "{} kernels are refused; the first: {}", refused.len(), refused[0]);
+    let kernels = engine.driver().seen.lock().unwrap().len();
+    println!("{kernels} kernels");
+    assert!(kernels > 50);
+}
