@@ -124,8 +124,7 @@ impl Queue {
             );
             state.failed = Some((oldest.ticket, self.context.failed(&what, code)));
         }
-        let last = state.last;
-        state.retire(last);
+        state.retire(state.last);
     }
 
     /// Adds an entry for what was enqueued. The context is current.
@@ -235,23 +234,22 @@ impl Queue {
         ran.and(ticket)
     }
 
+    /// Enqueues the steps one by one; under validation, each is waited for.
     fn enqueue(&self, state: &mut State, list: &CudaPrepared) -> Result<()> {
         for step in &list.steps {
-            let mut ran = step.enqueue(&self.context);
-            if self.validation {
-                ran = ran.and_then(|()| self.context.synchronize());
-                if ran.is_ok() {
-                    // So that no failure is taken for theirs.
-                    let last = state.last;
-                    state.retire(last);
-                }
+            step.enqueue(&self.context).map_err(|code| self.refused(state, step.label(), code))?;
+            if !self.validation {
+                continue;
             }
-            if let Err(code) = ran {
-                let e = self.context.failed(step.label(), code);
-                if self.validation && matches!(e, Error::DeviceLost { .. }) {
-                    state.failed.get_or_insert((state.last, e));
+            match self.context.synchronize() {
+                // So that what fails next isn't taken for theirs.
+                Ok(()) => state.retire(state.last),
+                Err(code) => {
+                    // It will have no entry, but it fails what is waited for from here on.
+                    state.last += 1;
+                    let e = self.context.failed(step.label(), code);
+                    return Err(state.failed.get_or_insert((state.last, e)).1.clone());
                 }
-                return Err(self.refused(state, step.label(), code));
             }
         }
         Ok(())
