@@ -1,8 +1,10 @@
 //! The key-value cache of a decoder: what each layer keeps of the tokens of several sequences.
 //!
 //! All sequences share a tensor in each layer; each has rows of its own there, one after another in the order of
-//! its tokens, so that attention finds them by a start and a length.
+//! its tokens, so that attention finds them by a start and a length. A layer with a sliding window keeps no more
+//! than the window and a piece of new tokens: when its rows are full, the window moves to their beginning.
 
+use super::generate::PREFILL;
 use crate::config::{AttentionKind, ModelConfig};
 use crate::model::{Model, Store};
 use crate::{Error, Result};
@@ -16,26 +18,58 @@ const STREAM: StreamId = StreamId(0);
 pub struct CacheOptions {
     /// Tokens of each sequence at most.
     pub capacities: Vec<usize>,
+    /// Tokens that are fed at once at most; longer texts are fed in pieces. At least 1.
+    pub piece: usize,
 }
 
 impl CacheOptions {
-    /// One sequence of up to `capacity` tokens.
-    pub fn one(capacity: usize) -> Self {
-        CacheOptions { capacities: vec![capacity] }
+    /// Sequences of up to so many tokens.
+    pub fn new(capacities: Vec<usize>) -> Self {
+        CacheOptions { capacities, piece: PREFILL }
+    }
+
+    /// Bytes of the cache of such a model.
+    pub fn bytes(&self, config: &ModelConfig) -> u64 {
+        let layer = |i| {
+            let rows: usize = self.capacities.iter().map(|&c| self.rows(window(config, i), c)).sum();
+            4 * (rows * config.cache_width()) as u64
+        };
+        (0..config.num_hidden_layers).map(layer).sum()
+    }
+
+    /// Rows of a layer for a sequence.
+    fn rows(&self, window: Option<usize>, capacity: usize) -> usize {
+        // A token sees so many before it.
+        window.map_or(capacity, |w| capacity.min(w.saturating_sub(1) + self.piece))
     }
 }
 
-/// A sequence's part of the cache.
-#[derive(Clone, Debug)]
-struct Sequence {
-    /// Tokens so far.
-    length: usize,
-    /// Its first row, and how many there are.
-    start: usize,
-    rows: usize,
+/// The window that a layer's cache may be limited to.
+fn window(config: &ModelConfig, layer: usize) -> Option<usize> {
+    match config.attention {
+        AttentionKind::GroupedQuery => config.window(layer),
+        AttentionKind::Latent(_) => None,
+    }
 }
 
-/// Where tokens go in the cache, and what they see there.
+/// A sequence's rows in the layers of a region.
+#[derive(Clone, Debug)]
+struct Block {
+    start: usize,
+    rows: usize,
+    /// The place in the sequence of the token in the first row.
+    base: usize,
+}
+
+/// Layers that keep the same tokens.
+#[derive(Debug)]
+struct Region {
+    window: Option<usize>,
+    /// One for each sequence.
+    blocks: Vec<Block>,
+}
+
+/// Where tokens go in a layer, and what they see there.
 pub(super) struct Placed {
     /// Rows of the tokens.
     pub rows: Range<usize>,
@@ -45,64 +79,109 @@ pub(super) struct Placed {
 
 #[derive(Debug)]
 pub(super) struct Cache {
-    /// One for each layer.
-    pub stores: Vec<Store>,
-    sequences: Vec<Sequence>,
+    /// One for each layer: its region, and what it keeps.
+    pub layers: Vec<(usize, Store)>,
+    regions: Vec<Region>,
+    /// Tokens of each sequence.
+    lengths: Vec<usize>,
+    options: CacheOptions,
 }
 
 impl Cache {
     pub fn new(model: &Model, options: &CacheOptions) -> Result<Self> {
         let c = &model.config;
         let maximum = c.max_position_embeddings;
-        let mut sequences = Vec::new();
-        let mut total = 0;
-        for &rows in &options.capacities {
-            if rows == 0 || rows > maximum {
-                return Err(Error::ContextLength { requested: rows, maximum });
-            }
-            sequences.push(Sequence { length: 0, start: total, rows });
-            total += rows;
+        if let Some(&requested) = options.capacities.iter().find(|&&n| n == 0 || n > maximum) {
+            return Err(Error::ContextLength { requested, maximum });
         }
-        let stores = (0..c.num_hidden_layers).map(|_| store(model, c, total)).collect::<Result<_>>()?;
-        Ok(Cache { stores, sequences })
+        if options.piece == 0 {
+            let wanted = "at least 1";
+            return Err(Error::Setting { key: "piece", value: "0".into(), wanted });
+        }
+        let mut regions: Vec<Region> = Vec::new();
+        let mut layers = Vec::new();
+        for layer in 0..c.num_hidden_layers {
+            // A window that no sequence outgrows is none.
+            let shorter = |&w: &usize| options.capacities.iter().any(|&n| options.rows(Some(w), n) < n);
+            let window = window(c, layer).filter(shorter);
+            let region = regions.iter().position(|r| r.window == window).unwrap_or_else(|| {
+                regions.push(region(window, options));
+                regions.len() - 1
+            });
+            let rows = regions[region].blocks.iter().map(|b| b.rows).sum();
+            layers.push((region, store(model, c, rows)?));
+        }
+        let lengths = vec![0; options.capacities.len()];
+        Ok(Cache { layers, regions, lengths, options: options.clone() })
+    }
+
+    pub fn options(&self) -> &CacheOptions {
+        &self.options
+    }
+
+    /// How many kinds of layers there are that keep different tokens.
+    pub fn regions(&self) -> usize {
+        self.regions.len()
     }
 
     /// How many sequences there are.
     pub fn sequences(&self) -> usize {
-        self.sequences.len()
+        self.lengths.len()
     }
 
     /// Tokens of a sequence.
     pub fn length(&self, sequence: usize) -> usize {
-        self.sequences[sequence].length
+        self.lengths[sequence]
     }
 
     /// Tokens that a sequence has room for.
     pub fn capacity(&self, sequence: usize) -> usize {
-        self.sequences[sequence].rows
+        self.options.capacities[sequence]
     }
 
-    /// The longest of all sequences.
-    pub fn longest(&self) -> usize {
-        self.sequences.iter().map(|s| s.rows).max().unwrap_or(0)
+    /// Forgets all tokens of a sequence but the first `length`; all, if what those see is no longer there. Says how
+    /// many are left.
+    pub fn truncate(&mut self, sequence: usize, length: usize) -> usize {
+        let length = length.min(self.lengths[sequence]);
+        let there = |r: &Region| {
+            let base = r.blocks[sequence].base;
+            base == 0 || r.window.is_none_or(|w| base + w - 1 <= length)
+        };
+        let length = if self.regions.iter().all(there) { length } else { 0 };
+        if length == 0 {
+            self.regions.iter_mut().for_each(|r| r.blocks[sequence].base = 0);
+        }
+        self.lengths[sequence] = length;
+        length
     }
 
-    /// Forgets all tokens of a sequence but the first `length`.
-    pub fn truncate(&mut self, sequence: usize, length: usize) {
-        let s = &mut self.sequences[sequence];
-        s.length = s.length.min(length);
+    /// Makes room for the next `tokens` of a sequence, at most a piece.
+    pub fn make_room(&mut self, model: &Model, sequence: usize, tokens: usize) -> Result<()> {
+        let length = self.lengths[sequence];
+        for (i, region) in self.regions.iter_mut().enumerate() {
+            let block = &mut region.blocks[sequence];
+            let used = length - block.base;
+            let Some(window) = region.window.filter(|_| used + tokens > block.rows) else { continue };
+            let kept = used.min(window - 1);
+            let from = block.start + used - kept;
+            for tensor in self.layers.iter().filter(|(r, _)| *r == i).flat_map(|(_, s)| s.tensors()) {
+                move_rows(model, tensor, from..from + kept, block.start)?;
+            }
+            block.base = length - kept;
+        }
+        Ok(())
     }
 
-    /// Where the next `tokens` of a sequence go.
-    pub fn place(&self, sequence: usize, tokens: usize) -> Placed {
-        let s = &self.sequences[sequence];
-        let first = s.start + s.length;
-        Placed { rows: first..first + tokens, seen: [s.start, s.length + tokens] }
+    /// Where the next `tokens` of a sequence go in the layers of a region, which has room for them.
+    pub fn place(&self, region: usize, sequence: usize, tokens: usize) -> Placed {
+        let Block { start, base, .. } = self.regions[region].blocks[sequence];
+        let used = self.lengths[sequence] - base;
+        Placed { rows: start + used..start + used + tokens, seen: [start, used + tokens] }
     }
 
     /// Counts tokens that were written.
     pub fn grow(&mut self, sequence: usize, tokens: usize) {
-        self.sequences[sequence].length += tokens;
+        self.lengths[sequence] += tokens;
     }
 
     /// Makes `to` the same sequence as `from`, another one.
@@ -111,18 +190,34 @@ impl Cache {
         if let Some(sequence) = [from, to].into_iter().find(|&s| s >= sequences || from == to) {
             return Err(Error::Sequence { sequence, sequences });
         }
-        let Sequence { length, start, .. } = self.sequences[from];
-        let target = &mut self.sequences[to];
-        if length > target.rows {
-            return Err(Error::ContextLength { requested: length, maximum: target.rows });
+        let (length, maximum) = (self.lengths[from], self.capacity(to));
+        if length > maximum {
+            return Err(Error::ContextLength { requested: length, maximum });
         }
-        target.length = length;
-        let target = target.start;
-        for tensor in self.stores.iter().flat_map(Store::tensors) {
-            copy_rows(model, tensor, start..start + length, target)?;
+        for (i, region) in self.regions.iter_mut().enumerate() {
+            let Block { start, base, .. } = region.blocks[from];
+            let target = &mut region.blocks[to];
+            // The newest tokens, if the other has fewer rows.
+            let used = (length - base).min(target.rows);
+            let first = start + length - base - used;
+            for tensor in self.layers.iter().filter(|(r, _)| *r == i).flat_map(|(_, s)| s.tensors()) {
+                move_rows(model, tensor, first..first + used, target.start)?;
+            }
+            target.base = length - used;
         }
+        self.lengths[to] = length;
         Ok(())
     }
+}
+
+fn region(window: Option<usize>, options: &CacheOptions) -> Region {
+    let mut start = 0;
+    let block = |&capacity| {
+        let block = Block { start, rows: options.rows(window, capacity), base: 0 };
+        start += block.rows;
+        block
+    };
+    Region { window, blocks: options.capacities.iter().map(block).collect() }
 }
 
 /// Memory for a layer.
@@ -143,13 +238,19 @@ fn store(model: &Model, c: &ModelConfig, rows: usize) -> Result<Store> {
     })
 }
 
-/// Copies rows of a tensor to others of it, from row `to` on; none may be both.
-fn copy_rows(model: &Model, tensor: &TensorRef, rows: Range<usize>, to: usize) -> Result<()> {
+/// Copies rows of a tensor to those from row `to` on, by way of other memory where they overlap.
+fn move_rows(model: &Model, tensor: &TensorRef, rows: Range<usize>, to: usize) -> Result<()> {
     let Source::Buffer(buffer) = &tensor.source else { unreachable!("stores are in memory") };
     let row = buffer.bytes() / tensor.shape[0] as u64;
     let [from, to, count] = [rows.start, to, rows.len()].map(|n| n as u64 * row);
-    if count > 0 {
-        model.device.copy(STREAM, (buffer, from), (buffer, to), count)?;
+    let device = &model.device;
+    if count == 0 || from == to {
+        return Ok(());
     }
-    Ok(())
+    if from.abs_diff(to) >= count {
+        return Ok(device.copy(STREAM, (buffer, from), (buffer, to), count)?);
+    }
+    let between = device.allocate(count, row)?;
+    device.copy(STREAM, (buffer, from), (&between, 0), count)?;
+    Ok(device.copy(STREAM, (&between, 0), (buffer, to), count)?)
 }

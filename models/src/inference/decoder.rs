@@ -4,7 +4,7 @@
 //! themselves are device scalars that are uploaded before it.
 
 use super::cache::{Cache, CacheOptions};
-use crate::model::{Batch, LayerCache, Model, RopeBuffers, forward};
+use crate::model::{Batch, LayerCache, Model, RopeBuffers, Store, forward};
 use crate::sampling::likeliest;
 use crate::tape::{Choices, Tape};
 use crate::{Error, Result};
@@ -34,6 +34,17 @@ pub struct Fed {
     pub experts: Vec<Vec<i32>>,
 }
 
+impl Fed {
+    /// Appends what the next tokens gave.
+    pub(super) fn append(&mut self, next: Fed) {
+        self.logits.extend(next.logits);
+        self.router_logits.resize(next.router_logits.len(), Vec::new());
+        self.experts.resize(next.experts.len(), Vec::new());
+        self.router_logits.iter_mut().zip(next.router_logits).for_each(|(all, next)| all.extend(next));
+        self.experts.iter_mut().zip(next.experts).for_each(|(all, next)| all.extend(next));
+    }
+}
+
 /// The size of a pass, which its recording is made for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Size {
@@ -51,8 +62,8 @@ struct Pass {
     recording: Recording,
     ids: Buffer,
     positions: Buffer,
-    rows: Buffer,
-    seqs: Buffer,
+    /// Rows of the tokens, and sequences, for each region of the cache.
+    places: Vec<(Buffer, Buffer)>,
     /// Experts and places for [`Choices`], i32 `[2, layers, tokens, k]`, where they aren't chosen here.
     choices: Option<Buffer>,
     logits: Buffer,
@@ -74,16 +85,16 @@ pub struct Decoder<'m> {
 impl<'m> Decoder<'m> {
     /// One sequence with room for `capacity` tokens.
     pub fn new(model: &'m Model, capacity: usize) -> Result<Self> {
-        Decoder::with_cache(model, &CacheOptions::one(capacity))
+        Decoder::with_cache(model, &CacheOptions::new(vec![capacity]))
     }
 
     /// As many sequences as there are capacities, all empty.
     ///
     /// # Errors
-    /// A capacity of 0 or beyond the model's context; not enough memory.
+    /// A capacity of 0 or beyond the model's context, a piece of 0; not enough memory.
     pub fn with_cache(model: &'m Model, options: &CacheOptions) -> Result<Self> {
         let cache = Cache::new(model, options)?;
-        let rope = model.rope_tables(cache.longest())?;
+        let rope = model.rope_tables(options.capacities.iter().copied().max().unwrap_or(0))?;
         Ok(Decoder { model, rope, cache, step: None })
     }
 
@@ -97,9 +108,10 @@ impl<'m> Decoder<'m> {
         self.cache.capacity(0)
     }
 
-    /// Forgets all tokens but the first `length`.
-    pub fn truncate(&mut self, length: usize) {
-        self.cache.truncate(0, length);
+    /// Forgets all tokens but the first `length`, and says how many are left: none, where a layer with a sliding
+    /// window has forgotten what those saw.
+    pub fn truncate(&mut self, length: usize) -> usize {
+        self.cache.truncate(0, length)
     }
 
     /// Makes sequence `to` what sequence `from` is, as if the same tokens had been fed to it.
@@ -125,16 +137,47 @@ impl<'m> Decoder<'m> {
     /// `[tokens, num_experts_per_tok]`, and only their weights come from the router.
     pub fn feed_routed(&mut self, tokens: &[u32], want: Want, choices: Option<&[&[i32]]>) -> Result<Fed> {
         self.check(0, tokens)?;
-        let choices = choices.map(|c| self.places(tokens.len(), c)).transpose()?;
-        let size = Size { tokens: tokens.len(), sequences: 1, want, routed: choices.is_some() };
-        self.pass(size, &[(0, tokens)], choices.as_deref())
+        let (layers, experts, per_token) = self.model.experts();
+        if let Some(choices) = choices {
+            let fits = |layer: &&[i32]| {
+                let known = layer.iter().all(|&e| (0..experts as i32).contains(&e));
+                known && layer.len() == tokens.len() * per_token
+            };
+            if choices.len() != layers || !choices.iter().all(fits) {
+                return Err(Error::Choices { tokens: tokens.len(), layers, experts, per_token });
+            }
+        }
+        let mut fed = Fed::default();
+        let mut start = 0;
+        for piece in tokens.chunks(self.cache.options().piece) {
+            let end = start + piece.len();
+            let choices = choices.map(|layers| {
+                let part = |layer: &&[i32]| layer[start * per_token..end * per_token].to_vec();
+                let part: Vec<Vec<i32>> = layers.iter().map(part).collect();
+                let places = part.iter().flat_map(|layer| Choices::places(layer, per_token, experts));
+                part.iter().flatten().copied().chain(places).collect::<Vec<i32>>()
+            });
+            let size = Size { tokens: piece.len(), sequences: 1, want, routed: choices.is_some() };
+            let next = self.pass(size, &[(0, piece)], choices.as_deref())?;
+            if want == Want::Last {
+                fed = next
+            } else {
+                fed.append(next)
+            }
+            start = end;
+        }
+        Ok(fed)
     }
 
     /// Appends `tokens` to a sequence → the logits of the last of them, `[vocab]`.
     pub fn feed_to(&mut self, sequence: usize, tokens: &[u32]) -> Result<Vec<f32>> {
         self.check(sequence, tokens)?;
-        let size = Size { tokens: tokens.len(), sequences: 1, want: Want::Last, routed: false };
-        Ok(self.pass(size, &[(sequence, tokens)], None)?.logits)
+        let mut logits = Vec::new();
+        for piece in tokens.chunks(self.cache.options().piece) {
+            let size = Size { tokens: piece.len(), sequences: 1, want: Want::Last, routed: false };
+            logits = self.pass(size, &[(sequence, piece)], None)?.logits;
+        }
+        Ok(logits)
     }
 
     /// Appends a token to each of some different sequences, `(sequence, token)`, in one pass → their logits
@@ -198,19 +241,6 @@ impl<'m> Decoder<'m> {
         if requested > maximum { Err(Error::ContextLength { requested, maximum }) } else { Ok(()) }
     }
 
-    /// Checks choices of experts, and gives them with their places: `[2, layers, tokens, k]`.
-    fn places(&self, tokens: usize, choices: &[&[i32]]) -> Result<Vec<i32>> {
-        let (layers, experts, per_token) = self.model.experts();
-        let fits = |layer: &&[i32]| {
-            layer.len() == tokens * per_token && layer.iter().all(|&e| (0..experts as i32).contains(&e))
-        };
-        if choices.len() != layers || !choices.iter().all(fits) {
-            return Err(Error::Choices { tokens, layers, experts, per_token });
-        }
-        let places = choices.iter().flat_map(|layer| Choices::places(layer, per_token, experts));
-        Ok(choices.iter().copied().flatten().copied().chain(places).collect())
-    }
-
     /// Room for choices of experts, and the parts of it that each layer reads.
     fn choices(&self, tokens: usize) -> Result<(Buffer, Vec<Choices>)> {
         let (layers, _, per_token) = self.model.experts();
@@ -233,6 +263,9 @@ impl<'m> Decoder<'m> {
         if let (Some(buffer), Some(choices)) = (&pass.choices, choices) {
             self.model.device.upload(STREAM, buffer, 0, bytemuck::cast_slice(choices))?;
         }
+        for (sequence, tokens) in parts {
+            self.cache.make_room(self.model, *sequence, tokens.len())?;
+        }
         let fed = self.run(&pass, parts)?;
         for (sequence, tokens) in parts {
             self.cache.grow(*sequence, tokens.len());
@@ -248,24 +281,25 @@ impl<'m> Decoder<'m> {
         let device = &self.model.device;
         let mut tape = Tape::new();
         let int = |n: usize| device.allocate(4 * n as u64, 0);
-        let (ids, positions, rows, seqs) = (int(tokens)?, int(tokens)?, int(tokens)?, int(4 * sequences)?);
+        let (ids, positions) = (int(tokens)?, int(tokens)?);
+        let place = |_| Ok((int(tokens)?, int(4 * sequences)?));
+        let places: Vec<(Buffer, Buffer)> = (0..self.cache.regions()).map(place).collect::<Result<_>>()?;
         let of_tokens = |buffer: &Buffer| TensorRef::new(buffer, DType::I32, &[tokens]);
-        let of_seqs = TensorRef::new(&seqs, DType::I32, &[sequences, 4]);
+        let of_seqs = |buffer: &Buffer| TensorRef::new(buffer, DType::I32, &[sequences, 4]);
         let select = match want {
             Want::Last if tokens > sequences => Some(self.model.upload_i32(&[tokens as i32 - 1])?),
             _ => None,
         };
         let (choices, parts) = routed.then(|| self.choices(tokens)).transpose()?.unzip();
-        let layer = |store: &_| LayerCache {
-            store: Clone::clone(store),
-            rows: of_tokens(&rows),
-            seqs: of_seqs.clone(),
+        let layer = |(region, store): &(usize, Store)| {
+            let (rows, seqs) = &places[*region];
+            LayerCache { store: store.clone(), rows: of_tokens(rows), seqs: of_seqs(seqs) }
         };
         let batch = Batch {
             ids: of_tokens(&ids),
             rope: self.rope.at(of_tokens(&positions)),
-            seqs: of_seqs.clone(),
-            cache: Some(self.cache.stores.iter().map(layer).collect()),
+            seqs: of_seqs(&places[0].1),
+            cache: Some(self.cache.layers.iter().map(layer).collect()),
             select: select.map(|b| TensorRef::new(&b, DType::I32, &[1])),
             choices: parts,
         };
@@ -287,7 +321,7 @@ impl<'m> Decoder<'m> {
         let logits = tape.tensor(output.logits);
         let logits = keep(&mut tape, logits)?;
         let recording = device.record(&tape.graph)?;
-        Ok(Pass { size, recording, ids, positions, rows, seqs, choices, logits, router_logits, experts })
+        Ok(Pass { size, recording, ids, positions, places, choices, logits, router_logits, experts })
     }
 
     /// Runs tokens of some sequences. What a pass has room for beyond them belongs to no sequence.
@@ -295,24 +329,30 @@ impl<'m> Decoder<'m> {
         let device = &self.model.device;
         let put =
             |buffer: &Buffer, data: &[i32]| device.upload(STREAM, buffer, 0, bytemuck::cast_slice(data));
-        let (mut ids, mut positions, mut rows, mut seqs) = (vec![], vec![], vec![], vec![]);
+        let Size { tokens: room, sequences, .. } = pass.size;
+        let (mut ids, mut positions) = (vec![], vec![]);
         for (sequence, tokens) in parts {
-            let (start, n) = (self.cache.length(*sequence), tokens.len());
-            let placed = self.cache.place(*sequence, n);
-            seqs.extend([ids.len(), n, placed.seen[0], placed.seen[1]].map(|x| x as i32));
+            let start = self.cache.length(*sequence);
             ids.extend(tokens.iter().map(|&id| id as i32));
-            positions.extend((start..start + n).map(|p| p as i32));
-            rows.extend(placed.rows.map(|row| row as i32));
+            positions.extend((start..start + tokens.len()).map(|p| p as i32));
         }
-        let Size { tokens, sequences, .. } = pass.size;
-        ids.resize(tokens, 0);
-        positions.resize(tokens, 0);
-        rows.resize(tokens, -1);
-        seqs.resize(4 * sequences, 0);
+        ids.resize(room, 0);
+        positions.resize(room, 0);
         put(&pass.ids, &ids)?;
         put(&pass.positions, &positions)?;
-        put(&pass.rows, &rows)?;
-        put(&pass.seqs, &seqs)?;
+        for (region, (row_buffer, seq_buffer)) in pass.places.iter().enumerate() {
+            let (mut rows, mut seqs) = (vec![], vec![]);
+            for (sequence, tokens) in parts {
+                let placed = self.cache.place(region, *sequence, tokens.len());
+                let [start, kept] = placed.seen;
+                seqs.extend([rows.len(), tokens.len(), start, kept].map(|x| x as i32));
+                rows.extend(placed.rows.map(|row| row as i32));
+            }
+            rows.resize(room, -1);
+            seqs.resize(4 * sequences, 0);
+            put(row_buffer, &rows)?;
+            put(seq_buffer, &seqs)?;
+        }
         device.replay(STREAM, &pass.recording, &[])?;
         let get = |buffer: &Buffer| device.download(STREAM, buffer, 0, buffer.bytes());
         let logits = get(&pass.logits)?.wait_as()?;

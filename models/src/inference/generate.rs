@@ -80,18 +80,14 @@ impl<'m> Generator<'m> {
             }
             encoded.push(tokens);
         }
-        let cache = CacheOptions { capacities: capacities.clone() };
-        let mut decoder = Decoder::with_cache(self.model, &cache)?;
+        let mut decoder = Decoder::with_cache(self.model, &CacheOptions::new(capacities.clone()))?;
 
         // A prompt is fed once, by itself; its other samples begin with a copy.
         let started = Instant::now();
         let mut logits = Vec::with_capacity(sequences.len());
         for tokens in &encoded {
             let first = logits.len();
-            let mut last = Vec::new();
-            for piece in tokens.chunks(PREFILL) {
-                last = decoder.feed_to(first, piece)?;
-            }
+            let last = decoder.feed_to(first, tokens)?;
             logits.push(last.clone());
             for other in 1..samples as usize {
                 decoder.fork(first, first + other)?;

@@ -125,7 +125,7 @@ impl<'m> Reference<'m> {
             let vocab = model.config.vocab_size;
             let token = likeliest(&fed.logits[fed.logits.len() - vocab..]);
             tokens.push(token);
-            append(&mut fed, decoder.feed(&[token], Want::Routing)?);
+            fed.append(decoder.feed(&[token], Want::Routing)?);
         }
         let deviation = deviation(fed.logits.iter().map(|&x| f64::from(x)));
         Ok(Reference { model, routers: routers(model)?, prompt: prompt.len(), tokens, fed, deviation })
@@ -163,7 +163,7 @@ impl<'m> Reference<'m> {
             let choices: Vec<&[i32]> =
                 self.fed.experts.iter().map(|layer| &layer[piece.start * k..piece.end * k]).collect();
             let choices = replay.then_some(&choices[..]);
-            append(&mut fed, decoder.feed_routed(&self.tokens[piece], Want::Routing, choices)?);
+            fed.append(decoder.feed_routed(&self.tokens[piece], Want::Routing, choices)?);
         }
         Ok(fed)
     }
@@ -240,13 +240,4 @@ fn routers(model: &Model) -> Result<Vec<LayerRouter>> {
         }
     }
     Ok(routers)
-}
-
-/// Appends what the next tokens gave.
-fn append(fed: &mut Fed, next: Fed) {
-    fed.logits.extend(next.logits);
-    fed.router_logits.resize(next.router_logits.len(), Vec::new());
-    fed.experts.resize(next.experts.len(), Vec::new());
-    fed.router_logits.iter_mut().zip(next.router_logits).for_each(|(all, next)| all.extend(next));
-    fed.experts.iter_mut().zip(next.experts).for_each(|(all, next)| all.extend(next));
 }

@@ -7,6 +7,7 @@ use crate::cli::output::{self, say, size};
 use halite::hal::{DType, Device};
 use halite::models::ModelFiles;
 use halite::models::config::{AttentionKind, ModelConfig};
+use halite::models::inference::CacheOptions;
 use halite::models::model::ParameterTable;
 use halite::models::weights::ParameterSource;
 use serde::Serialize;
@@ -43,8 +44,8 @@ struct Place {
     weights: u64,
     /// Types that the device can't multiply with: these weights are f32 on it.
     expanded: Vec<DType>,
-    /// Of a token, in all layers.
-    cache_per_token: u64,
+    /// Of the key-value cache, by context length.
+    cache: BTreeMap<usize, u64>,
     free: Option<u64>,
 }
 
@@ -163,14 +164,22 @@ fn place(device: &dyn Device, config: &ModelConfig, table: &ParameterTable, tens
             expanded.push(tensor.dtype);
         }
     }
-    let cache_per_token = (4 * config.num_hidden_layers * config.cache_width()) as u64;
+    let cache = contexts(config).into_iter().map(|n| (n, CacheOptions::new(vec![n]).bytes(config)));
     Place {
         device: device.info().selector.clone(),
         weights,
         expanded,
-        cache_per_token,
+        cache: cache.collect(),
         free: device.info().memory_free_bytes,
     }
+}
+
+/// Context lengths that memory is told for.
+fn contexts(config: &ModelConfig) -> Vec<usize> {
+    let most = config.max_position_embeddings;
+    let mut all: Vec<usize> = [2048, 8192, 32768, most].into_iter().filter(|c| *c <= most).collect();
+    all.dedup();
+    all
 }
 
 fn print(r: &Report, tensors: bool) -> Result<()> {
@@ -186,16 +195,14 @@ fn print(r: &Report, tensors: bool) -> Result<()> {
     say!("feed-forward: {}", r.feed_forward)?;
     let types = r.bytes_by_type.iter().map(|(dtype, bytes)| format!("{dtype} {}", size(*bytes)));
     say!("stored: {}\n", types.collect::<Vec<_>>().join(", "))?;
-    let contexts: Vec<usize> =
-        [2048, 8192, 32768, r.context].into_iter().filter(|c| *c <= r.context).collect();
-    let mut contexts = contexts;
-    contexts.dedup();
     let mut rows = vec![vec!["device".to_string(), "weights".into()]];
-    rows[0].extend(contexts.iter().map(|c| format!("with {c} tokens")));
+    if let Some(p) = r.devices.first() {
+        rows[0].extend(p.cache.keys().map(|n| format!("with {n} tokens")));
+    }
     rows[0].extend(["free".into(), "expanded to f32".into()]);
     for p in &r.devices {
         let mut row = vec![p.device.clone(), size(p.weights)];
-        row.extend(contexts.iter().map(|c| size(p.weights + *c as u64 * p.cache_per_token)));
+        row.extend(p.cache.values().map(|bytes| size(p.weights + bytes)));
         row.push(p.free.map_or("unknown".into(), size));
         row.push(p.expanded.iter().map(|d| d.to_string()).collect::<Vec<_>>().join(", "));
         rows.push(row);

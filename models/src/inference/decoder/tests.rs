@@ -26,6 +26,7 @@ fn model(config: ModelConfig) -> (Arc<ReferenceDevice>, Model) {
 /// What [`Decoder::feed`] does, with logits that aren't rounded.
 fn feed(device: &ReferenceDevice, decoder: &mut Decoder<'_>, tokens: &[u32], want: Want) -> Vec<f64> {
     let size = Size { tokens: tokens.len(), sequences: 1, want, routed: false };
+    decoder.cache.make_room(decoder.model, 0, tokens.len()).unwrap();
     let pass = decoder.prepare(size).unwrap();
     decoder.run(&pass, &[(0, tokens)]).unwrap();
     decoder.cache.grow(0, tokens.len());
@@ -62,6 +63,50 @@ fn pieces_and_single_tokens_give_the_logits_of_one_pass() {
         let mut decoder = Decoder::new(&model, 20).unwrap();
         let last = feed(&device, &mut decoder, &tokens, Want::Last);
         assert_near(&last, &whole[16 * 23..], "the last alone");
+    }
+}
+
+/// Layers that keep a window and a piece, and one that keeps everything, against layers that keep everything.
+#[test]
+fn a_window_slides_over_its_rows() {
+    let tokens: Vec<u32> = (0..30).map(|i| i * i * 7 % 23).collect();
+    for window in [1, 2, 5] {
+        let config = ModelConfig { sliding_window: Some(window), full_attention_layers: vec![1], ..config() };
+        let (device, model) = model(config);
+        let whole = feed(&device, &mut Decoder::new(&model, 30).unwrap(), &tokens, Want::All);
+        for sizes in [vec![1; 30], vec![3; 10], vec![2, 3, 1, 1, 3, 1, 3, 3, 1, 1, 1, 1, 3, 3, 3]] {
+            let options = CacheOptions { piece: 3, ..CacheOptions::new(vec![30, 4, 9]) };
+            let mut decoder = Decoder::with_cache(&model, &options).unwrap();
+            decoder.feed_to(1, &[1, 2, 3, 4]).unwrap();
+            let (mut all, mut at) = (Vec::new(), 0);
+            for size in sizes {
+                all.extend(feed(&device, &mut decoder, &tokens[at..at + size], Want::All));
+                at += size;
+            }
+            assert_near(&all, &whole, &format!("window of {window}"));
+        }
+        // Longer texts are cut into pieces.
+        let options = CacheOptions { piece: 3, ..CacheOptions::new(vec![30, 30]) };
+        let mut decoder = Decoder::with_cache(&model, &options).unwrap();
+        let fed = decoder.feed(&tokens[..29], Want::Routing).unwrap();
+        let rounded: Vec<f32> = whole.iter().map(|&x| x as f32).collect();
+        let near =
+            |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(near(&fed.logits, &rounded[..29 * 23]));
+        assert_eq!(fed.experts[2].len(), 29 * 2);
+        // A copy goes on as the sequence does.
+        decoder.fork(0, 1).unwrap();
+        assert!(near(&decoder.feed_to(1, &tokens[29..]).unwrap(), &rounded[29 * 23..]));
+        // What a window has forgotten can't be gone back to.
+        let back = decoder.truncate(20);
+        assert_eq!(back, 0, "window of {window}");
+        let choices: Vec<&[i32]> = fed.experts.iter().map(|e| &e[..]).collect();
+        let again = decoder.feed_routed(&tokens[..29], Want::All, Some(&choices)).unwrap();
+        assert!(near(&again.logits, &rounded[..29 * 23]));
+        let memory = |config: &ModelConfig| options.bytes(config);
+        let full = ModelConfig { sliding_window: None, ..model.config.clone() };
+        assert_eq!(memory(&full), 4 * 3 * 60 * 16);
+        assert_eq!(memory(&model.config), 4 * (60 + 2 * 2 * (window as u64 - 1 + 3)) * 16);
     }
 }
 
@@ -123,7 +168,7 @@ fn sequences_get_together_what_they_get_alone() {
     let next = |sequence: usize, i: usize| ((7 * sequence + 3 * i) % 23) as u32;
     // Sequences end after so many steps.
     let steps = [2, 6, 1, 4];
-    let options = CacheOptions { capacities: vec![8, 7, 4, 9] };
+    let options = CacheOptions::new(vec![8, 7, 4, 9]);
     let mut decoder = Decoder::with_cache(&model, &options).unwrap();
     for s in [0, 2, 1] {
         decoder.feed_to(s, prompts[s]).unwrap();
@@ -151,7 +196,7 @@ fn sequences_get_together_what_they_get_alone() {
 #[test]
 fn sequences_that_there_are_not_are_refused() {
     let (_, model) = model(config());
-    let options = CacheOptions { capacities: vec![3, 1] };
+    let options = CacheOptions::new(vec![3, 1]);
     let mut decoder = Decoder::with_cache(&model, &options).unwrap();
     decoder.feed_to(0, &[1, 2]).unwrap();
     for tokens in [&[(0, 1), (2, 1)][..], &[(0, 1), (0, 2)]] {
