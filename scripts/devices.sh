@@ -38,7 +38,8 @@ selectors() {
 mapfile -t vulkan < <(selectors vulkan)
 mapfile -t opencl < <(selectors opencl)
 mapfile -t wgpu < <(selectors wgpu)
-for kind in vulkan opencl wgpu; do
+mapfile -t cuda < <(selectors cuda)
+for kind in vulkan opencl wgpu cuda; do
     declare -n found=$kind
     [ ${#found[@]} -gt 0 ] || echo "skipped: no $kind device is here; its conformance isn't checked"
 done
@@ -47,6 +48,7 @@ done
 for device in "${vulkan[@]}"; do run "$halite" verify --device "$device" --slice "$(part 16)"; done
 for device in "${opencl[@]}"; do run "$halite" verify --device "$device" --slice "$(part 60)"; done
 for device in "${wgpu[@]}"; do run "$halite" verify --device "$device" --slice "$(part 60)"; done
+for device in "${cuda[@]}"; do run "$halite" verify --device "$device" --slice "$(part 60)"; done
 for profile in minimal mtt-s80 mlu-class; do
     for device in "${vulkan[@]:0:1}" "${opencl[@]:0:1}"; do
         run "$halite" verify --device "$device" --profile "$profile" --slice "$(part 150)"

@@ -19,6 +19,7 @@ esac
 
 source scripts/drivers.sh
 source scripts/models.sh
+source scripts/cuda.sh
 export CARGO_BUILD_JOBS="${CARGO_BUILD_JOBS:-2}"
 # Which part of long lists is run: another one for each commit.
 commit=$(git rev-parse HEAD 2>/dev/null | cksum | cut -d ' ' -f 1)
@@ -63,6 +64,7 @@ trap summary EXIT
 stage tools install_tools
 stage drivers install_drivers
 stage models install_models
+stage nvrtc install_nvrtc
 stage style cargo fmt --all --check
 stage lints cargo clippy --workspace --all-targets -- -D warnings
 stage build cargo build --release
@@ -70,7 +72,7 @@ stage build cargo build --release
 export HALITE_BIN="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/release/halite"
 # A test that hangs fails here, with its name as the last that was seen.
 stage tests timeout 45m cargo test --workspace
-for example in embed embed_vulkan embed_opencl embed_wgpu own_kernel custom_op; do
+for example in embed embed_vulkan embed_opencl embed_cuda embed_wgpu own_kernel custom_op; do
     stage "example $example" cargo run --release --quiet --example "$example"
 done
 stage devices scripts/devices.sh ${full:+--full}

@@ -64,7 +64,7 @@ fn devices_as_json_and_as_a_table() {
 }
 
 /// A machine without drivers, or without the libraries that look for them, as far as the program can tell.
-#[cfg(all(target_os = "linux", feature = "opencl", feature = "vulkan"))]
+#[cfg(all(target_os = "linux", feature = "cuda", feature = "opencl", feature = "vulkan"))]
 #[test]
 fn without_drivers_the_program_starts_and_says_what_it_looked_for() {
     let place = Place::new();
@@ -72,8 +72,14 @@ fn without_drivers_the_program_starts_and_says_what_it_looked_for() {
     for loader in ["libvulkan.so", "libvulkan.so.1", "libOpenCL.so", "libOpenCL.so.1"] {
         place.write(loader, "");
     }
+    // CUDA has no loader that could be told to find no driver.
+    std::fs::create_dir(place.path("cuda")).unwrap();
+    for library in ["libcuda.so", "libcuda.so.1", "cuda/libcuda.so", "cuda/libcuda.so.1"] {
+        place.write(library, "");
+    }
     let ran = |line: &str, hide: &[&str], path: &str| -> common::Ran {
         let mut command = place.command(line);
+        command.env("LD_LIBRARY_PATH", place.path("cuda"));
         for name in hide {
             command.env(name, place.path(path));
         }
@@ -90,10 +96,14 @@ fn without_drivers_the_program_starts_and_says_what_it_looked_for() {
         assert!(table.code == Some(0) && table.stdout.contains("cpu:0"), "{}", table.stderr);
         assert_eq!(table.stdout.lines().count(), 2, "{}", table.stdout);
         let verbose = ran("devices --verbose", hide, path).stdout;
-        for word in words.iter().chain(&["mesa-vulkan-drivers", "pocl-opencl-icd", "Debian", "Ubuntu"]) {
+        let cuda = "cuda: libcuda.so.1, the library of NVIDIA's driver, was not found";
+        for word in words.iter().chain(&["mesa-vulkan-drivers", "pocl-opencl-icd", "Debian", "Ubuntu", cuda])
+        {
             assert!(verbose.contains(word), "{word:?} in {verbose}");
         }
-        for (device, package) in [("vulkan", "mesa-vulkan-drivers"), ("opencl:0", "pocl-opencl-icd")] {
+        let packages =
+            [("vulkan", "mesa-vulkan-drivers"), ("opencl:0", "pocl-opencl-icd"), ("cuda", "NVIDIA's driver")];
+        for (device, package) in packages {
             let e = ran(&format!("verify --device {device}"), hide, path).error(device);
             assert!(e.contains(device) && e.contains(package) && e.contains("cpu:0"), "{e}");
         }

@@ -257,7 +257,6 @@ impl Queue {
 
     /// Whether everything up to `ticket` has run; with `block`, waits until it has.
     pub(crate) fn wait(&self, ticket: Ticket, block: bool) -> Result<bool> {
-        let _entered = self.context.enter()?;
         let state = self.state();
         let after = state.waiting.partition_point(|e| e.ticket <= ticket.0);
         let Some(event) = state.waiting.range(..after).next_back().map(|e| e.event.clone()) else {
@@ -265,6 +264,7 @@ impl Queue {
         };
         // Others may enqueue while this thread waits.
         drop(state);
+        let _entered = self.context.enter()?;
         let done = if block { event.synchronize().map(|()| true) } else { event.query() };
         drop(event);
         let mut state = self.state();
