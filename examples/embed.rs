@@ -47,6 +47,7 @@ fn continuation(device: Arc<dyn Device>, folder: &Path, prompt: &str) -> Result<
         max_new_tokens: 32,
         stop: Vec::new(),
         logprobs: None,
+        cache_type: halite::hal::DType::F32,
     };
     Ok(Generator::new(&model, &tokenizer)?.generate(prompt, &options, |_| true)?.text)
 }

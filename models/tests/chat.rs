@@ -4,9 +4,10 @@
 mod common;
 
 use common::{lively, tiny};
+use halite_hal::DType;
 use halite_models::Error;
 use halite_models::chat::{ChatTemplate, Message, Session, SessionOptions, Turn};
-use halite_models::inference::{Finish, GenerateOptions, Generator};
+use halite_models::inference::{CacheOptions, Finish, GenerateOptions, Generator};
 use halite_models::model::Model;
 use halite_models::sampling::SamplingOptions;
 use halite_models::tokenizer::Tokenizer;
@@ -41,7 +42,13 @@ fn afresh(model: &Model, source: &str, messages: &[Message], max_new_tokens: usi
     let tokenizer = Tokenizer::byte_level();
     let prompt = template(source).render(messages, true).unwrap();
     let sampling = greedy(0).sampling;
-    let options = GenerateOptions { sampling, max_new_tokens, stop: Vec::new(), logprobs: None };
+    let options = GenerateOptions {
+        sampling,
+        max_new_tokens,
+        stop: Vec::new(),
+        logprobs: None,
+        cache_type: DType::F32,
+    };
     Generator::new(model, &tokenizer).unwrap().generate(&prompt, &options, |_| true).unwrap().text
 }
 
@@ -67,7 +74,8 @@ fn say(session: &mut Session<'_>, model: &Model, source: &str, text: &str) -> Tu
 #[test]
 fn later_turns_feed_only_what_is_new_and_answer_the_same() {
     let (model, tokenizer) = (model(400), Tokenizer::byte_level());
-    let mut session = Session::new(&model, &tokenizer, template(PLAIN), 400).unwrap();
+    let mut session =
+        Session::new(&model, &tokenizer, template(PLAIN), &CacheOptions::new(vec![400])).unwrap();
     session.push(Message::new("system", "Be brief."));
     let first = say(&mut session, &model, PLAIN, "Hello");
     assert_eq!(first.cached_tokens, 0);
@@ -99,7 +107,8 @@ fn later_turns_feed_only_what_is_new_and_answer_the_same() {
 #[test]
 fn a_template_may_rewrite_the_history() {
     let (model, tokenizer) = (model(400), Tokenizer::byte_level());
-    let mut session = Session::new(&model, &tokenizer, template(FORGETFUL), 400).unwrap();
+    let mut session =
+        Session::new(&model, &tokenizer, template(FORGETFUL), &CacheOptions::new(vec![400])).unwrap();
     for text in ["One", "Two", "Three"] {
         say(&mut session, &model, FORGETFUL, text);
     }
@@ -109,7 +118,8 @@ fn a_template_may_rewrite_the_history() {
 #[test]
 fn an_interrupted_answer_is_kept_as_far_as_it_came() {
     let (model, tokenizer) = (model(400), Tokenizer::byte_level());
-    let mut session = Session::new(&model, &tokenizer, template(PLAIN), 400).unwrap();
+    let mut session =
+        Session::new(&model, &tokenizer, template(PLAIN), &CacheOptions::new(vec![400])).unwrap();
     let whole = say(&mut session, &model, PLAIN, "Hello").text;
     session.reset();
 
@@ -134,7 +144,8 @@ fn an_interrupted_answer_is_kept_as_far_as_it_came() {
 #[test]
 fn a_full_context_and_other_errors_leave_the_chat_as_it_was() {
     let (model, tokenizer) = (model(400), Tokenizer::byte_level());
-    let mut session = Session::new(&model, &tokenizer, template(PLAIN), 60).unwrap();
+    let mut session =
+        Session::new(&model, &tokenizer, template(PLAIN), &CacheOptions::new(vec![60])).unwrap();
     // 21 tokens of prompt: the last place in the cache still predicts one.
     let turn = session.say("Hi", &greedy(100), |_| true).unwrap();
     assert!(matches!(turn.finish, Finish::Context | Finish::EndOfText), "{turn:?}");
@@ -152,12 +163,15 @@ fn a_full_context_and_other_errors_leave_the_chat_as_it_was() {
     say(&mut session, &model, PLAIN, "Hello");
 
     let refusing = template("{{ raise_exception('not today') }}");
-    let mut session = Session::new(&model, &tokenizer, refusing, 60).unwrap();
+    let mut session = Session::new(&model, &tokenizer, refusing, &CacheOptions::new(vec![60])).unwrap();
     let error = session.say("Hello", &greedy(1), |_| true).unwrap_err();
     assert_eq!(error.to_string(), "the chat template refuses these messages: not today");
-    let mut session = Session::new(&model, &tokenizer, template(""), 60).unwrap();
+    let mut session = Session::new(&model, &tokenizer, template(""), &CacheOptions::new(vec![60])).unwrap();
     assert!(matches!(session.say("Hello", &greedy(1), |_| true), Err(Error::EmptyPrompt)));
-    assert!(matches!(Session::new(&model, &tokenizer, template(""), 401), Err(Error::ContextLength { .. })));
+    assert!(matches!(
+        Session::new(&model, &tokenizer, template(""), &CacheOptions::new(vec![401])),
+        Err(Error::ContextLength { .. })
+    ));
 }
 
 #[test]
@@ -167,8 +181,12 @@ fn answers_end_at_any_token_that_ends_a_turn() {
     (config.num_hidden_layers, config.max_position_embeddings) = (1, 200);
     config.eos_token_ids = vec![7];
     let model = lively(&config, 5).1;
-    let ends =
-        |source: &str| Session::new(&model, &tokenizer, template(source), 200).unwrap().ends().to_vec();
+    let ends = |source: &str| {
+        Session::new(&model, &tokenizer, template(source), &CacheOptions::new(vec![200]))
+            .unwrap()
+            .ends()
+            .to_vec()
+    };
     // The model's, the tokenizer's `<|endoftext|>`, and `<|im_end|>` of the template.
     assert_eq!(ends(CHATML), [7, 509, 511]);
     assert_eq!(ends("{{ messages[1].content }}, they said"), [7, 509]);
@@ -176,7 +194,13 @@ fn answers_end_at_any_token_that_ends_a_turn() {
 
     let prompt = template(CHATML).render(&[Message::new("user", "Hello")], true).unwrap();
     let SessionOptions { sampling, max_new_tokens } = greedy(20);
-    let options = GenerateOptions { sampling, max_new_tokens, stop: Vec::new(), logprobs: None };
+    let options = GenerateOptions {
+        sampling,
+        max_new_tokens,
+        stop: Vec::new(),
+        logprobs: None,
+        cache_type: DType::F32,
+    };
     let free = Generator::new(&model, &tokenizer).unwrap().generate(&prompt, &options, |_| true).unwrap();
     let answer = free.tokens;
     assert_eq!(answer.len(), 20);
@@ -184,7 +208,8 @@ fn answers_end_at_any_token_that_ends_a_turn() {
     // Any token that came can be the one that ends.
     config.eos_token_ids = vec![answer[2]];
     let ending = Model { config, ..model.clone() };
-    let mut session = Session::new(&ending, &tokenizer, template(CHATML), 200).unwrap();
+    let mut session =
+        Session::new(&ending, &tokenizer, template(CHATML), &CacheOptions::new(vec![200])).unwrap();
     let turn = session.say("Hello", &greedy(20), |_| true).unwrap();
     let first = answer.iter().position(|&t| t == answer[2]).unwrap();
     assert_eq!((turn.finish, turn.decode_tokens), (Finish::EndOfText, first + 1));
@@ -197,7 +222,8 @@ fn turns_draw_numbers_of_their_own_and_a_seed_gives_one_chat() {
     let chat = |seed| {
         let sampling = SamplingOptions { temperature: 1.5, seed, ..Default::default() };
         let options = SessionOptions { sampling, max_new_tokens: 10 };
-        let mut session = Session::new(&model, &tokenizer, template(PLAIN), 400).unwrap();
+        let mut session =
+            Session::new(&model, &tokenizer, template(PLAIN), &CacheOptions::new(vec![400])).unwrap();
         ["Hello", "Hello"].map(|text| {
             session.reset();
             session.say(text, &options, |_| true).unwrap().text

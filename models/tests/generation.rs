@@ -3,6 +3,7 @@
 mod common;
 
 use common::{lively, tiny};
+use halite_hal::DType;
 use halite_models::Error;
 use halite_models::config::ModelConfig;
 use halite_models::inference::{Decoder, Finish, GenerateOptions, Generation, Generator, Want};
@@ -22,7 +23,7 @@ fn model() -> Model {
 
 fn greedy(max_new_tokens: usize) -> GenerateOptions {
     let sampling = SamplingOptions { temperature: 0.0, ..Default::default() };
-    GenerateOptions { sampling, max_new_tokens, stop: Vec::new(), logprobs: None }
+    GenerateOptions { sampling, max_new_tokens, stop: Vec::new(), logprobs: None, cache_type: DType::F32 }
 }
 
 fn generate(model: &Model, prompt: &str, options: &GenerateOptions) -> Result<Generation, Error> {

@@ -1,10 +1,10 @@
 //! The model on the f64 reference device against Hugging Face transformers (tests/data).
 
-use halite_hal::Device;
 use halite_hal::reference::ReferenceDevice;
+use halite_hal::{DType, Device};
 use halite_models::checkpoint;
 use halite_models::data::Batch;
-use halite_models::inference::{Decoder, Want};
+use halite_models::inference::{CacheOptions, Decoder, Want};
 use halite_models::model::Model;
 use halite_models::training::{Decay, OptimizerOptions, Trainer};
 use halite_models::weights::Weights;
@@ -35,6 +35,58 @@ fn error(got: &[f32], want: &[f32]) -> f64 {
     let var = want.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / want.len() as f64;
     let max = got.iter().zip(want).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max);
     max / var.sqrt()
+}
+
+/// gpt-oss's windows of 16 tokens slide over far more than they hold, in pieces and token by token.
+#[test]
+fn windows_that_slide_see_what_full_caches_do() {
+    let model = model("gpt_oss");
+    let tokens: Vec<u32> = (0..150).map(|i| i * i * 31 % 256).collect();
+    let whole = Decoder::new(&model, 150).unwrap().feed(&tokens, Want::All).unwrap().logits;
+    let options = CacheOptions { piece: 11, ..CacheOptions::new(vec![150]) };
+    let mut decoder = Decoder::with_cache(&model, &options).unwrap();
+    let mut logits = decoder.feed(&tokens[..70], Want::All).unwrap().logits;
+    for token in &tokens[70..120] {
+        logits.extend(decoder.feed(&[*token], Want::All).unwrap().logits);
+    }
+    logits.extend(decoder.feed(&tokens[120..], Want::All).unwrap().logits);
+    let e = error(&logits, &whole);
+    assert!(e <= 1e-6, "{e:e}");
+    // Two of three layers keep 15 tokens and a piece.
+    let width = model.config.cache_width() as u64;
+    assert_eq!(options.bytes(&model.config), 4 * width * (150 + 2 * 26));
+}
+
+/// Caches of 16 bits, with keys and values and with latent vectors: what they round is all that differs.
+#[test]
+fn caches_of_16_bits_differ_by_their_rounding() {
+    for name in ["mixtral", "gpt_oss", "deepseek_v2"] {
+        let model = model(name);
+        let tokens: Vec<u32> = (0..40).map(|i| i * i * 31 % 256).collect();
+        let logits = |dtype| {
+            let options = CacheOptions::new(vec![40]).dtype(dtype);
+            let mut decoder = Decoder::with_cache(&model, &options).unwrap();
+            let mut logits = decoder.feed(&tokens[..30], Want::Routing).unwrap();
+            for token in &tokens[30..] {
+                logits.logits.extend(decoder.feed(&[*token], Want::All).unwrap().logits);
+            }
+            logits
+        };
+        let exact = logits(DType::F32);
+        // Of a unit in the last place, half; through all layers.
+        for (dtype, unit) in [(DType::F16, 2f64.powi(-11)), (DType::BF16, 2f64.powi(-8))] {
+            let found = logits(dtype);
+            let e = error(&found.logits, &exact.logits);
+            assert!(e > unit / 1000.0, "{name} {dtype}: {e:e} is no rounding");
+            if found.experts == exact.experts {
+                assert!(e < 20.0 * unit, "{name} {dtype}: {e:e}");
+            }
+            let bytes = |dtype| CacheOptions::new(vec![40]).dtype(dtype).bytes(&model.config);
+            assert_eq!(2 * bytes(dtype), bytes(DType::F32));
+        }
+        let refused = Decoder::with_cache(&model, &CacheOptions::new(vec![40]).dtype(DType::Q4_0));
+        assert!(refused.unwrap_err().to_string().contains("q4_0"));
+    }
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use super::DeviceArgs;
 use super::error::{Error, Result};
 use super::generate::rate;
-use super::model::{ModelArgs, load};
+use super::model::{CacheArgs, ModelArgs, load};
 use super::output::{self, note};
 use super::sampling::SamplingArgs;
 use halite::hal::Device;
 use halite::models::chat::{Message, Session, SessionOptions, Statistics};
-use halite::models::inference::Finish;
+use halite::models::inference::{CacheOptions, Finish};
 use halite::models::model::WeightTypes;
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub struct Chat {
     system: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Tokens of an answer at most
     #[arg(long, short = 'n', default_value_t = 1024)]
     max_new_tokens: usize,
@@ -62,7 +64,8 @@ impl Chat {
         let sampling = self.sampling.options(&mut model, &files)?;
         let options = SessionOptions { sampling, max_new_tokens: self.max_new_tokens };
         let context = self.context.unwrap_or(model.config.max_position_embeddings.min(8192));
-        let mut session = Session::new(&model, &tokenizer, template, context)?;
+        let cache = CacheOptions::new(vec![context]).dtype(self.cache.dtype());
+        let mut session = Session::new(&model, &tokenizer, template, &cache)?;
         if let Some(text) = self.system {
             session.push(Message::new("system", text));
         }

@@ -2,7 +2,7 @@
 
 use super::DeviceArgs;
 use super::error::{Error, Result};
-use super::model::ModelArgs;
+use super::model::{CacheArgs, ModelArgs};
 use super::output::{self, note, say};
 use super::sampling::SamplingArgs;
 use halite::models::inference::{GenerateOptions, Generation, Generator};
@@ -35,6 +35,8 @@ pub struct Generate {
     samples: u32,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Tokens to generate at most, for each text
     #[arg(long, short = 'n', default_value_t = 128)]
     max_new_tokens: usize,
@@ -74,6 +76,7 @@ impl Generate {
             max_new_tokens: self.max_new_tokens,
             stop: std::mem::take(&mut self.stop),
             logprobs: self.logprobs,
+            cache_type: self.cache.dtype(),
         };
         let generator = Generator::new(&model, &tokenizer)?;
         match self.prompts.as_slice() {

@@ -2,7 +2,7 @@
 
 use super::error::Result;
 use super::output;
-use halite::hal::Device;
+use halite::hal::{DType, Device};
 use halite::models::ModelFiles;
 use halite::models::checkpoint::model_folder;
 use halite::models::model::{Model, WeightTypes};
@@ -29,6 +29,24 @@ impl ModelArgs {
         let files = self.find()?;
         let model = load(&files, device, types)?;
         Ok((files, model))
+    }
+}
+
+/// What the key-value cache is stored as.
+#[derive(clap::Args, Clone, Debug)]
+pub struct CacheArgs {
+    /// Type of the key-value cache; f16 and bf16 take half the memory, and round
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = ["f32", "f16", "bf16"])]
+    cache_type: String,
+}
+
+impl CacheArgs {
+    pub fn dtype(&self) -> DType {
+        match self.cache_type.as_str() {
+            "f16" => DType::F16,
+            "bf16" => DType::BF16,
+            _ => DType::F32,
+        }
     }
 }
 

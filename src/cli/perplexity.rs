@@ -2,7 +2,7 @@
 
 use super::DeviceArgs;
 use super::error::{Error, Result};
-use super::model::ModelArgs;
+use super::model::{CacheArgs, ModelArgs};
 use super::output::{self, say};
 use halite::models::inference::perplexity;
 use halite::models::model::WeightTypes;
@@ -21,6 +21,8 @@ pub struct Perplexity {
     text: PathBuf,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Tokens of a window
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     context: usize,
@@ -43,7 +45,7 @@ impl Perplexity {
         let all = tokens.len() / self.context.max(1);
         let windows = if self.windows == 0 { all } else { self.windows.min(all) };
         let bar = output::progress(windows as u64, "windows");
-        let found = perplexity(&model, &tokens, bos, self.context, |so_far| {
+        let found = perplexity(&model, &tokens, bos, self.context, self.cache.dtype(), |so_far| {
             bar.set_position(so_far.windows as u64);
             bar.set_message(format!("{:.4}", so_far.perplexity));
             so_far.windows < windows

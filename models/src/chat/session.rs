@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{ChatTemplate, Message};
-use crate::inference::{Decoder, Finish, PREFILL, Want};
+use crate::inference::{CacheOptions, Decoder, Finish, PREFILL, Want};
 use crate::model::Model;
 use crate::sampling::{Sampler, SamplingOptions};
 use crate::tokenizer::Tokenizer;
@@ -71,18 +71,18 @@ pub struct Session<'m> {
 }
 
 impl<'m> Session<'m> {
-    /// An empty chat with room for `capacity` tokens. The tokenizer must not know more tokens than the model.
+    /// An empty chat in the first sequence of a cache. The tokenizer must not know more tokens than the model.
     pub fn new(
         model: &'m Model,
         tokenizer: &'m Tokenizer,
         template: ChatTemplate,
-        capacity: usize,
+        cache: &CacheOptions,
     ) -> Result<Self> {
         let (known, vocab_size) = (tokenizer.vocab_size(), model.config.vocab_size);
         if known > vocab_size {
             return Err(Error::TokenizerTooLarge { known, vocab_size });
         }
-        let decoder = Decoder::new(model, capacity)?;
+        let decoder = Decoder::with_cache(model, cache)?;
         let mut ends = model.config.eos_token_ids.clone();
         ends.extend(tokenizer.eos_id());
         ends.extend(tokenizer.eot_id());

@@ -18,21 +18,28 @@ const STREAM: StreamId = StreamId(0);
 pub struct CacheOptions {
     /// Tokens of each sequence at most.
     pub capacities: Vec<usize>,
+    /// What keys, values and latent vectors are rounded to: f32, f16 or bf16.
+    pub dtype: DType,
     /// Tokens that are fed at once at most; longer texts are fed in pieces. At least 1.
     pub piece: usize,
 }
 
 impl CacheOptions {
-    /// Sequences of up to so many tokens.
+    /// Sequences of up to so many tokens, in f32.
     pub fn new(capacities: Vec<usize>) -> Self {
-        CacheOptions { capacities, piece: PREFILL }
+        CacheOptions { capacities, dtype: DType::F32, piece: PREFILL }
+    }
+
+    /// The same in another type.
+    pub fn dtype(self, dtype: DType) -> Self {
+        CacheOptions { dtype, ..self }
     }
 
     /// Bytes of the cache of such a model.
     pub fn bytes(&self, config: &ModelConfig) -> u64 {
         let layer = |i| {
             let rows: usize = self.capacities.iter().map(|&c| self.rows(window(config, i), c)).sum();
-            4 * (rows * config.cache_width()) as u64
+            (self.dtype.block_bytes() * rows * config.cache_width()) as u64
         };
         (0..config.num_hidden_layers).map(layer).sum()
     }
@@ -94,6 +101,10 @@ impl Cache {
         if let Some(&requested) = options.capacities.iter().find(|&&n| n == 0 || n > maximum) {
             return Err(Error::ContextLength { requested, maximum });
         }
+        if !options.dtype.is_float() {
+            let value = options.dtype.to_string();
+            return Err(Error::Setting { key: "the cache's type", value, wanted: "f32, f16 or bf16" });
+        }
         if options.piece == 0 {
             let wanted = "at least 1";
             return Err(Error::Setting { key: "piece", value: "0".into(), wanted });
@@ -109,7 +120,7 @@ impl Cache {
                 regions.len() - 1
             });
             let rows = regions[region].blocks.iter().map(|b| b.rows).sum();
-            layers.push((region, store(model, c, rows)?));
+            layers.push((region, store(model, options.dtype, rows)?));
         }
         let lengths = vec![0; options.capacities.len()];
         Ok(Cache { layers, regions, lengths, options: options.clone() })
@@ -221,11 +232,12 @@ fn region(window: Option<usize>, options: &CacheOptions) -> Region {
 }
 
 /// Memory for a layer.
-fn store(model: &Model, c: &ModelConfig, rows: usize) -> Result<Store> {
+fn store(model: &Model, dtype: DType, rows: usize) -> Result<Store> {
+    let c = &model.config;
     let tensor = |shape: &[usize]| -> Result<TensorRef> {
-        let row = 4 * shape[1..].iter().product::<usize>() as u64;
+        let row = (dtype.block_bytes() * shape[1..].iter().product::<usize>()) as u64;
         let buffer = model.device.allocate(row * rows as u64, row)?;
-        Ok(TensorRef::new(&buffer, DType::F32, shape))
+        Ok(TensorRef::new(&buffer, dtype, shape))
     };
     Ok(match c.attention {
         AttentionKind::GroupedQuery => {

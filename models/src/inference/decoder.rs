@@ -83,7 +83,7 @@ pub struct Decoder<'m> {
 }
 
 impl<'m> Decoder<'m> {
-    /// One sequence with room for `capacity` tokens.
+    /// One sequence with room for `capacity` tokens; the cache is f32.
     pub fn new(model: &'m Model, capacity: usize) -> Result<Self> {
         Decoder::with_cache(model, &CacheOptions::new(vec![capacity]))
     }
@@ -91,7 +91,7 @@ impl<'m> Decoder<'m> {
     /// As many sequences as there are capacities, all empty.
     ///
     /// # Errors
-    /// A capacity of 0 or beyond the model's context, a piece of 0; not enough memory.
+    /// A capacity of 0 or beyond the model's context, a type that isn't a float's, a piece of 0; not enough memory.
     pub fn with_cache(model: &'m Model, options: &CacheOptions) -> Result<Self> {
         let cache = Cache::new(model, options)?;
         let rope = model.rope_tables(options.capacities.iter().copied().max().unwrap_or(0))?;

@@ -7,6 +7,7 @@ use crate::model::Model;
 use crate::sampling::SamplingOptions;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
+use halite_hal::DType;
 use std::time::Instant;
 
 /// Prompts are fed in pieces of this many tokens, so that memory doesn't grow with the prompt.
@@ -23,6 +24,8 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// The log-probabilities of each token that is chosen, and of so many likeliest ones, are wanted.
     pub logprobs: Option<usize>,
+    /// The type of the key-value cache, as [`CacheOptions`] has it.
+    pub cache_type: DType,
 }
 
 /// Generates text with a model and its tokenizer.
@@ -80,7 +83,8 @@ impl<'m> Generator<'m> {
             }
             encoded.push(tokens);
         }
-        let mut decoder = Decoder::with_cache(self.model, &CacheOptions::new(capacities.clone()))?;
+        let cache = CacheOptions::new(capacities.clone()).dtype(options.cache_type);
+        let mut decoder = Decoder::with_cache(self.model, &cache)?;
 
         // A prompt is fed once, by itself; its other samples begin with a copy.
         let started = Instant::now();

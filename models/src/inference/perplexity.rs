@@ -2,10 +2,12 @@
 //! text is cut into windows of the context's length, each begins anew with the begin-of-text token in place of its
 //! first, and the tokens of its second half are scored.
 
+use super::cache::CacheOptions;
 use super::decoder::{Decoder, Want};
 use super::logprobs::LogSoftmax;
 use crate::model::Model;
 use crate::{Error, Result};
+use halite_hal::DType;
 
 /// The scores of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
@@ -48,7 +50,8 @@ impl Sums {
     }
 }
 
-/// Scores `tokens`, which begin with `bos` where the tokenizer adds one. `context` is the length of a window, `seen`
+/// Scores `tokens`, which begin with `bos` where the tokenizer adds one. `context` is the length of a window, `cache_type` as
+/// [`CacheOptions`] has it; `seen`
 /// hears of the windows so far and returns whether to go on.
 ///
 /// # Errors
@@ -58,9 +61,10 @@ pub fn perplexity(
     tokens: &[u32],
     bos: Option<u32>,
     context: usize,
+    cache_type: DType,
     mut seen: impl FnMut(&Perplexity) -> bool,
 ) -> Result<Perplexity> {
-    let mut decoder = Decoder::new(model, context)?;
+    let mut decoder = Decoder::with_cache(model, &CacheOptions::new(vec![context]).dtype(cache_type))?;
     if context < 4 || tokens.len() < 2 * context {
         return Err(Error::TextTooShort { tokens: tokens.len(), wanted: 2 * context.max(4) });
     }
@@ -101,7 +105,7 @@ mod tests {
         let model = Model::new(Arc::new(ReferenceDevice::new()), config, 0).unwrap();
         let tokens: Vec<u32> = (0..35).map(|i| i * 7 % 250).collect();
         let mut windows = 0;
-        let found = perplexity(&model, &tokens, Some(0), 8, |_| {
+        let found = perplexity(&model, &tokens, Some(0), 8, DType::F32, |_| {
             windows += 1;
             true
         })
@@ -110,6 +114,6 @@ mod tests {
         assert_eq!((windows, found.windows, found.tokens), (4, 4, 12));
         assert!((found.perplexity - 260.0).abs() < 1e-3, "{found:?}");
         assert!(found.error < 1e-3, "{found:?}");
-        assert!(perplexity(&model, &tokens[..15], None, 8, |_| true).is_err());
+        assert!(perplexity(&model, &tokens[..15], None, 8, DType::F16, |_| true).is_err());
     }
 }

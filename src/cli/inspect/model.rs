@@ -2,7 +2,7 @@
 
 use crate::cli::DeviceArgs;
 use crate::cli::error::Result;
-use crate::cli::model::ModelArgs;
+use crate::cli::model::{CacheArgs, ModelArgs};
 use crate::cli::output::{self, say, size};
 use halite::hal::{DType, Device};
 use halite::models::ModelFiles;
@@ -21,6 +21,8 @@ pub struct InspectModel {
     model: ModelArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// List the tensors with their types and shapes
     #[arg(long)]
     tensors: bool,
@@ -60,6 +62,7 @@ struct Report {
     attention: String,
     feed_forward: String,
     context: usize,
+    cache_type: DType,
     bytes_by_type: BTreeMap<DType, u64>,
     devices: Vec<Place>,
     tensors: Vec<Tensor>,
@@ -87,8 +90,12 @@ impl InspectModel {
             attention: attention(config),
             feed_forward: feed_forward(config),
             context: config.max_position_embeddings,
+            cache_type: self.cache.dtype(),
             bytes_by_type,
-            devices: devices.iter().map(|d| place(d.as_ref(), config, &table, &tensors)).collect(),
+            devices: devices
+                .iter()
+                .map(|d| place(d.as_ref(), config, &table, &tensors, self.cache.dtype()))
+                .collect(),
             tensors,
         };
         if self.json { output::json(&report) } else { print(&report, self.tensors) }
@@ -154,7 +161,13 @@ fn feed_forward(c: &ModelConfig) -> String {
     text
 }
 
-fn place(device: &dyn Device, config: &ModelConfig, table: &ParameterTable, tensors: &[Tensor]) -> Place {
+fn place(
+    device: &dyn Device,
+    config: &ModelConfig,
+    table: &ParameterTable,
+    tensors: &[Tensor],
+    cache_type: DType,
+) -> Place {
     let mut weights = 0;
     let mut expanded = Vec::new();
     for (p, tensor) in table.list.iter().zip(tensors) {
@@ -164,7 +177,8 @@ fn place(device: &dyn Device, config: &ModelConfig, table: &ParameterTable, tens
             expanded.push(tensor.dtype);
         }
     }
-    let cache = contexts(config).into_iter().map(|n| (n, CacheOptions::new(vec![n]).bytes(config)));
+    let bytes = |n| CacheOptions::new(vec![n]).dtype(cache_type).bytes(config);
+    let cache = contexts(config).into_iter().map(|n| (n, bytes(n)));
     Place {
         device: device.info().selector.clone(),
         weights,
@@ -194,6 +208,7 @@ fn print(r: &Report, tensors: bool) -> Result<()> {
     say!("attention: {}", r.attention)?;
     say!("feed-forward: {}", r.feed_forward)?;
     let types = r.bytes_by_type.iter().map(|(dtype, bytes)| format!("{dtype} {}", size(*bytes)));
+    say!("cache: {}", r.cache_type)?;
     say!("stored: {}\n", types.collect::<Vec<_>>().join(", "))?;
     let mut rows = vec![vec!["device".to_string(), "weights".into()]];
     if let Some(p) = r.devices.first() {
