@@ -131,6 +131,34 @@ fn quantized_weights_give_the_same_logits_on_every_device() {
 }
 
 #[test]
+fn caches_of_16_bits_take_half_the_memory_and_foretell_nearly_as_well() {
+    let place = Place::with_run();
+    place.ok("train --config run.toml --steps 20 --out run");
+    place.write("text.txt", common::text(2000));
+    let nll = |device: &str, cache: &str| {
+        let line =
+            format!("perplexity --model run --text text.txt --context 32 --windows 2 --device {device}");
+        place.ok(&format!("{line} --cache-type {cache} --json")).json()["nll"].as_f64().unwrap()
+    };
+    let exact = nll("cpu", "f32");
+    for (cache, tolerance) in [("f16", 1e-3), ("bf16", 1e-2)] {
+        let want = nll("cpu", cache);
+        assert!(want != exact && (want - exact).abs() < tolerance, "{cache}: {want}, f32 {exact}");
+        for device in place.devices() {
+            let got = nll(&device, cache);
+            assert!((got - exact).abs() < tolerance, "{device}, {cache}: {got}, f32 {exact}");
+        }
+    }
+    let bytes = |cache: &str| {
+        let report = place.ok(&format!("inspect model --model run --device cpu --cache-type {cache} --json"));
+        report.json()["devices"][0]["cache"]["64"].as_u64().unwrap()
+    };
+    assert_eq!(bytes("f32"), 2 * bytes("bf16"));
+    // Two layers, keys and values of one head of 16.
+    assert_eq!(bytes("f32"), 64 * 2 * 2 * 16 * 4);
+}
+
+#[test]
 fn what_a_format_cannot_hold_is_said() {
     let place = Place::new();
     place.add("mixtral");
