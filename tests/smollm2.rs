@@ -32,6 +32,13 @@ fn it_answers_and_continues_on_every_device() {
             chat.stdout,
             chat.stderr
         );
+        for cache in ["f16", "bf16"] {
+            let prompt = "The capital of France is";
+            place.write("prompt.txt", prompt);
+            let line = format!("generate --model {model} --device {device} --prompts prompt.txt -n 4");
+            let said = place.ok(&format!("{line} --temperature 0 --cache-type {cache}")).stdout;
+            assert!(said.contains("Paris"), "{device}, {cache}: {said}");
+        }
         let said = place.ok(&format!("generate --model {model} --device {device} --prompt Once -n 8 --json"));
         assert_eq!(said.json()["tokens"].as_array().unwrap().len(), 8, "{device}");
     }
