@@ -32,13 +32,16 @@ pub(crate) struct Found {
 /// Every usable device, and why there aren't more.
 pub(crate) fn scan() -> (Vec<Found>, Vec<String>) {
     let mut notes = Vec::new();
-    let found = match driver() {
+    let found: Vec<Found> = match driver() {
         Ok((count, version)) => (0..count).filter_map(|ordinal| read(ordinal, version, &mut notes)).collect(),
         Err(why) => {
             notes.push(why);
             return (Vec::new(), notes);
         }
     };
+    if found.is_empty() {
+        return (found, notes);
+    }
     match nvrtc::get() {
         Ok(nvrtc) => {
             notes.push(format!("kernels are compiled by NVRTC {} of {}", nvrtc.version(), nvrtc.path()));
@@ -46,9 +49,7 @@ pub(crate) fn scan() -> (Vec<Found>, Vec<String>) {
         }
         Err(why) => {
             let names: Vec<&str> = found.iter().map(|f| &*f.info.name).collect();
-            if !names.is_empty() {
-                notes.push(format!("{} is left out: {why}", names.join(", ")));
-            }
+            notes.push(format!("{} is left out: {why}", names.join(", ")));
             (Vec::new(), notes)
         }
     }

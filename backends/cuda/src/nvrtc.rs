@@ -48,18 +48,17 @@ pub(crate) fn get() -> Result<&'static Nvrtc, &'static str> {
 }
 
 fn find() -> Result<Nvrtc, String> {
-    let mut tried = Vec::new();
     for path in places::all() {
         match open(&path) {
             Ok(nvrtc) => return Ok(nvrtc),
             Err(e) => tracing::debug!("{}: {e}", path.display()),
         }
-        tried.push(path.display().to_string());
     }
     Err(format!(
         "NVRTC, which compiles kernels, was not found; `pip install nvidia-cuda-nvrtc-cu12` or the CUDA toolkit \
-         brings it (looked for {})",
-        tried.join(", ")
+         brings it (looked for {} where the system's loader looks, in the toolkits of CUDA_PATH, CUDA_HOME and \
+         /usr/local/cuda, and among Python's packages)",
+        places::NAMES.join(", ")
     ))
 }
 

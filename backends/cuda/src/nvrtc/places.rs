@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 /// File names, the version that Halite is checked with first.
-const NAMES: &[&str] = if cfg!(windows) {
+pub(super) const NAMES: &[&str] = if cfg!(windows) {
     &["nvrtc64_120_0.dll", "nvrtc64_130_0.dll"]
 } else {
     &["libnvrtc.so.12", "libnvrtc.so.13", "libnvrtc.so"]
