@@ -10,7 +10,8 @@
 //! - **Graphs** run the node that was added last among those whose dependencies have run, so that a missing
 //!   dependency shows.
 //! - **Memory** has addresses of its own, far from the host's and never used twice, with gaps between
-//!   allocations; it begins as bytes of 0xA5. What is outside of allocations, or freed, is not accessible.
+//!   allocations; it begins as bytes of 0xA5. What is outside of allocations, or freed, is not accessible;
+//!   the memory of other devices is, whether or not that was asked for.
 //! - **Handles** are never used twice: one that was destroyed is refused.
 //!
 //! Read from the environment by `cuInit`:

@@ -97,6 +97,9 @@ impl Driver {
         self.state(device)?;
         if let Work::Call(call) = &work {
             self.check(call)?;
+            if self.function(call.function)?.context != self.context_of(stream)? {
+                return Err(CUresult::CUDA_ERROR_INVALID_HANDLE);
+            }
         }
         let Some(capture) = self.capture(stream).ok().and_then(|capture| capture.clone()) else {
             return self.perform(device, &work);

@@ -165,6 +165,8 @@ fn ptx_that_is_refused_is_told_with_its_line() {
         In::from(&values[..]),
     );
     assert_eq!(code, CUDA_ERROR_INVALID_PTX);
+    let machine_code = cuModuleLoadData(Out::from(&mut module), In::from(c"\x7fELF\xff"));
+    assert_eq!(machine_code, CUDA_ERROR_INVALID_IMAGE);
     let log: Vec<u8> = log.iter().map(|c| *c as u8).take_while(|c| *c != 0).collect();
     let log = String::from_utf8(log).unwrap();
     assert!(log.contains("line 3") && log.contains("whatever"), "{log}");

@@ -2,7 +2,11 @@
 //! is the only test of its program.
 
 use cudarc::driver::sys::CUresult::{self, *};
-use halite_cuda_emulator::api::{In, Out, context::*, copy::*, device::*, library::*, memory::*, stream::*};
+use halite_cuda_emulator::api::{In, Out, context::*, copy::*, device::*, launch::*};
+use halite_cuda_emulator::api::{library::*, memory::*, module::*, stream::*};
+
+const PTX: &std::ffi::CStr =
+    c".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry nothing()\n{\nret;\n}\n";
 
 fn ok(code: CUresult) {
     assert_eq!(code, CUDA_SUCCESS);
@@ -36,8 +40,18 @@ fn devices_have_memory_and_contexts_of_their_own() {
     let mut read = [0u8; 5];
     ok(cuMemcpyDtoH_v2(Out::from(&mut read[..]), b, 5));
     assert_eq!(read, [7, 7, 7, 7, 0xA5]);
+    // A kernel runs in its own context only.
+    let (mut module, mut function, mut stream) = (0, 0, 0);
+    ok(cuStreamCreate(Out::from(&mut stream), 0));
+    ok(cuCtxSetCurrent(contexts[0]));
+    ok(cuModuleLoadData(Out::from(&mut module), In::from(PTX)));
+    ok(cuModuleGetFunction(Out::from(&mut function), module, In::from(c"nothing")));
+    let launch = |stream| cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, In::none(), In::none());
+    ok(launch(0));
+    assert_eq!(launch(stream), CUDA_ERROR_INVALID_HANDLE);
+    ok(cuStreamDestroy_v2(stream));
+    ok(cuCtxSetCurrent(contexts[1]));
     // The last one who holds a primary context ends it, with its streams and its memory.
-    let mut stream = 0;
     ok(cuStreamCreate(Out::from(&mut stream), 0));
     ok(cuDevicePrimaryCtxRetain(Out::from(&mut 0usize), 1));
     ok(cuDevicePrimaryCtxRelease_v2(1));

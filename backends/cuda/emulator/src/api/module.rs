@@ -11,7 +11,12 @@ type Log = (Out<c_char>, usize);
 
 fn load(driver: &mut Driver, module: Out<Handle>, image: In<c_char>, log: Option<Log>) -> Answer {
     let write = |text: &str| log.map_or(Ok(()), |(place, bytes)| place.put_text(text, bytes));
-    match driver.load(image.text()?) {
+    // What isn't text is machine code, or nothing known.
+    let text = image.text().map_err(|code| match image.is_none() {
+        true => code,
+        false => CUresult::CUDA_ERROR_INVALID_IMAGE,
+    })?;
+    match driver.load(text) {
         Ok(handle) => {
             write("")?;
             module.put(handle)
