@@ -1,23 +1,35 @@
-//! PTX: its modules, kernels and variables.
+//! PTX, decoded: what a module holds, and the instructions that a warp runs.
+//!
+//! Every operand of an instruction is a register: constants, special registers and addresses of variables are
+//! registers that have their value when a warp starts ([`Start`]).
 
+mod alu;
+mod convert;
+mod decode;
+mod memory;
+mod parse;
+
+use std::fmt;
 use std::sync::Arc;
 
-/// Why PTX isn't taken.
+pub use parse::load;
+
+/// PTX that isn't understood.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {message}")]
 pub struct PtxError {
-    /// The line, from 1.
+    /// The line of the text, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// What isn't understood.
     pub message: String,
 }
 
-/// A module.
-#[derive(Debug)]
+/// What a text of PTX holds.
+#[derive(Debug, Default)]
 pub struct Module {
-    /// Its kernels.
+    /// Kernels, in the text's order.
     pub kernels: Vec<Arc<Kernel>>,
-    /// Its variables.
+    /// Variables in global and constant memory.
     pub globals: Vec<Global>,
 }
 
@@ -30,12 +42,21 @@ pub struct Global {
     pub bytes: u64,
     /// What its address is a multiple of.
     pub align: u64,
-    /// Its first bytes; zeros follow.
+    /// What it starts with; zeros follow.
     pub init: Vec<u8>,
 }
 
-/// A kernel.
-#[derive(Debug)]
+/// A parameter of a kernel: where it lies among all of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Param {
+    /// Bytes before it.
+    pub offset: usize,
+    /// Its size.
+    pub bytes: usize,
+}
+
+/// A kernel, decoded.
+#[derive(Debug, Default)]
 pub struct Kernel {
     /// Its name.
     pub name: String,
@@ -47,61 +68,175 @@ pub struct Kernel {
     pub static_shared: u32,
     /// Bytes of local memory of a thread.
     pub local_bytes: u32,
-    /// 32-bit registers of a thread.
+    /// Registers of a thread, as written.
     pub registers: u32,
-    /// Threads of a block, if it says so.
+    /// The most threads that a block may have, where the kernel says so.
     pub max_threads: Option<u32>,
+    /// What each register holds when a warp starts.
+    pub(crate) start: Vec<Start>,
+    pub(crate) code: Vec<Instr>,
 }
 
-/// A parameter of a kernel.
+/// A register's number.
+pub(crate) type Reg = u32;
+/// A register of the 32 threads of a warp.
+pub(crate) type Lanes = [u64; 32];
+/// A result from up to three operands, lane by lane.
+pub(crate) type Alu = Box<dyn Fn(&Lanes, &Lanes, &Lanes) -> Lanes + Send + Sync>;
+/// What an atomic operation leaves: from the old value and two operands.
+pub(crate) type Update = Box<dyn Fn(u64, u64, u64) -> u64 + Send + Sync>;
+
+/// What a register holds when a warp starts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start {
+    Value(u64),
+    Special(Special),
+    /// The address of the module's variable of that number.
+    Global(usize),
+    /// The offset of shared memory whose size the launch says.
+    DynamicShared,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Special {
+    Tid(usize),
+    Ntid(usize),
+    Ctaid(usize),
+    Nctaid(usize),
+    Lane,
+    Warp,
+    Warps,
+    DynamicShared,
+    MaskBelow,
+    MaskUpTo,
+    MaskAt,
+    MaskFrom,
+    MaskAbove,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    Generic,
+    Global,
+    Shared,
+    Local,
+    Param,
+}
+
+/// Where shared memory lies among generic addresses; no host has memory there.
+pub(crate) const SHARED_BASE: u64 = 1 << 56;
+/// Where local memory lies among generic addresses.
+pub(crate) const LOCAL_BASE: u64 = 1 << 57;
+
 #[derive(Debug)]
-pub struct Param {
-    /// Where it is among the bytes of all parameters.
-    pub offset: usize,
-    /// Its size.
-    pub bytes: usize,
+pub(crate) struct Instr {
+    pub line: u32,
+    /// The predicate, and whether it is negated.
+    pub guard: Option<(Reg, bool)>,
+    pub op: Op,
 }
 
-/// Reads PTX.
-///
-/// # Errors
-/// Where it isn't understood, with the line. So far that is everything in the bodies of kernels but `ret;`.
-pub fn load(text: &str) -> Result<Module, PtxError> {
-    let mut module = Module { kernels: Vec::new(), globals: Vec::new() };
-    // The name and the parameters of the kernel that is being read.
-    let mut reading: Option<(String, Vec<Param>)> = None;
-    for (index, line) in text.lines().enumerate() {
-        let line_number = index + 1;
-        let wrong = |message: String| PtxError { line: line_number, message };
-        let line = line.split("//").next().unwrap_or_default().trim();
-        let words: Vec<&str> = line.split(|c: char| c.is_whitespace() || "(),;".contains(c)).collect();
-        match words.as_slice() {
-            [".version" | ".target" | ".address_size", ..] => {}
-            [".visible", ".entry", name, ..] => reading = Some((name.to_string(), Vec::new())),
-            [".param", kind, ..] => {
-                let bytes = kind.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<usize>();
-                let bytes = bytes.map_err(|_| wrong(format!("{kind} isn't the type of a parameter")))? / 8;
-                let (_, params) = reading.as_mut().ok_or_else(|| wrong("a parameter of no kernel".into()))?;
-                let offset = params.last().map_or(0, |p: &Param| p.offset + p.bytes).next_multiple_of(bytes);
-                params.push(Param { offset, bytes });
-            }
-            ["}"] => {
-                let (name, params) = reading.take().ok_or_else(|| wrong("an end of no kernel".into()))?;
-                let param_bytes = params.last().map_or(0, |p| p.offset + p.bytes);
-                module.kernels.push(Arc::new(Kernel {
-                    name,
-                    params,
-                    param_bytes,
-                    static_shared: 0,
-                    local_bytes: 0,
-                    registers: 8,
-                    max_threads: None,
-                }));
-            }
-            ["" | "{" | "ret", ..] => {}
-            [word, ..] => return Err(wrong(format!("{word} isn't known"))),
-            [] => {}
-        }
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Address {
+    pub space: Space,
+    pub base: Reg,
+    pub offset: i64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shuffle {
+    Up,
+    Down,
+    Xor,
+    Index,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Vote {
+    All,
+    Any,
+    Uniform,
+    Ballot,
+}
+
+pub(crate) enum Op {
+    Alu {
+        f: Alu,
+        d: Reg,
+        s: [Reg; 3],
+    },
+    Load {
+        to: Vec<Reg>,
+        at: Address,
+        bytes: u32,
+        signed: bool,
+    },
+    Store {
+        from: Vec<Reg>,
+        at: Address,
+        bytes: u32,
+    },
+    Atomic {
+        d: Option<Reg>,
+        at: Address,
+        bytes: u32,
+        f: Update,
+        b: Reg,
+        c: Reg,
+    },
+    Pack {
+        d: Reg,
+        s: Vec<Reg>,
+        bits: u32,
+    },
+    Unpack {
+        d: Vec<Reg>,
+        s: Reg,
+        bits: u32,
+    },
+    Branch {
+        target: u32,
+    },
+    Exit,
+    Trap,
+    Barrier,
+    WarpBarrier {
+        mask: Reg,
+    },
+    Shuffle {
+        kind: Shuffle,
+        d: Reg,
+        p: Option<Reg>,
+        s: [Reg; 3],
+        mask: Reg,
+    },
+    Vote {
+        kind: Vote,
+        d: Reg,
+        s: Reg,
+        negated: bool,
+        mask: Reg,
+    },
+    ActiveMask {
+        d: Reg,
+    },
+    CopyAsync {
+        to: Address,
+        from: Address,
+        bytes: u32,
+        size: Option<Reg>,
+    },
+    Commit,
+    /// Waits until at most so many groups are left.
+    WaitGroups {
+        left: u32,
+    },
+    /// Nothing to do for threads that run in order.
+    Fence,
+}
+
+impl fmt::Debug for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Op")
     }
-    Ok(module)
 }

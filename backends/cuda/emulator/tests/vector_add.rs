@@ -9,7 +9,6 @@ fn ok(code: CUresult) {
 }
 
 #[test]
-#[ignore = "kernels that do more than return need the interpreter of PTX"]
 fn vectors_are_added_and_the_first_that_is_too_short_is_a_fault() {
     ok(cuInit(0));
     let (mut context, mut module, mut function) = (0, 0, 0);
