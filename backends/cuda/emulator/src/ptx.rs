@@ -1,7 +1,7 @@
 //! PTX, decoded: what a module holds, and the instructions that a warp runs.
 //!
 //! Every operand of an instruction is a register: constants, special registers and addresses of variables are
-//! registers that have their value when a warp starts ([`Start`]).
+//! registers that have their value when a warp starts (`Start`).
 
 mod alu;
 mod convert;
