@@ -7,7 +7,7 @@
 use super::group::{Group, Plain};
 #[cfg(target_arch = "x86_64")]
 use super::group::{Ymm, Zmm};
-use super::{AHEAD, Level, level};
+use super::{Level, level, prefetch_ahead};
 use halite_hal::DType;
 
 /// The most elements of a block.
@@ -194,7 +194,7 @@ impl Columns {
             let (mut block, mut x) = (self.blocks.add(j * self.column_bytes), self.x.add(i * self.k));
             let mut sums = [G::zero(); R];
             for _ in 0..self.k / (B::GROUPS * GROUP) {
-                G::prefetch(block.wrapping_add(AHEAD));
+                prefetch_ahead(block);
                 for g in 0..B::GROUPS {
                     let y: G = B::group(block, g);
                     for (r, sum) in sums.iter_mut().enumerate() {

@@ -30,8 +30,6 @@ pub(crate) trait Group: Copy {
     unsafe fn sum(self) -> f32;
     /// An f16 in memory.
     unsafe fn half(p: *const u8) -> f32;
-    /// Fetches what lies at an address, which may be any.
-    unsafe fn prefetch(p: *const u8);
 }
 
 /// As the compiler likes them.
@@ -100,8 +98,6 @@ impl Group for Plain {
         // SAFETY: by the caller.
         f16::from_le_bytes(unsafe { p.cast::<[u8; 2]>().read() }).to_f32()
     }
-    #[inline(always)]
-    unsafe fn prefetch(_: *const u8) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -214,11 +210,6 @@ mod x86 {
             // SAFETY: by the caller.
             unsafe { half(p) }
         }
-        #[inline(always)]
-        unsafe fn prefetch(p: *const u8) {
-            // SAFETY: by the caller.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-        }
     }
 
     impl Group for Zmm {
@@ -276,11 +267,6 @@ mod x86 {
         unsafe fn half(p: *const u8) -> f32 {
             // SAFETY: by the caller.
             unsafe { half(p) }
-        }
-        #[inline(always)]
-        unsafe fn prefetch(p: *const u8) {
-            // SAFETY: by the caller.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
     }
 }

@@ -13,7 +13,7 @@
 use super::wide::{Plain16, Wide};
 #[cfg(target_arch = "x86_64")]
 use super::wide::{Ymm16, Zmm16};
-use super::{AHEAD, Level, level};
+use super::{Level, level, prefetch_ahead};
 use halite_hal::{DType, Packing};
 
 /// Columns of a panel.
@@ -259,10 +259,10 @@ impl Product<'_> {
             for block in 0..k / BLOCK {
                 let at = panel.add(block * block_bytes(MIN));
                 let mut parts = [[zero; 2]; R];
-                V::prefetch(at.wrapping_add(AHEAD));
+                prefetch_ahead(at);
                 for g in 0..BLOCK / NIBBLES {
                     let at = at.add(scale_bytes(MIN) + 4 * COLUMNS * g);
-                    V::prefetch(at.wrapping_add(AHEAD));
+                    prefetch_ahead(at);
                     let words = V::words(at);
                     let x = x.as_ptr().add(block * BLOCK + g * NIBBLES);
                     for t in 0..NIBBLES {

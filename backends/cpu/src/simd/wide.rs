@@ -28,8 +28,6 @@ pub(crate) trait Wide: Copy {
     unsafe fn add(self, b: Self) -> Self;
     /// `self · b + c`.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
-    /// Fetches what lies at an address, which may be any.
-    unsafe fn prefetch(p: *const u8);
 }
 
 /// As the compiler likes them.
@@ -74,8 +72,6 @@ impl Wide for Plain16 {
         }
         c
     }
-    #[inline(always)]
-    unsafe fn prefetch(_: *const u8) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -139,11 +135,6 @@ mod x86 {
             // SAFETY: by the caller.
             Ymm16(from_fn(|i| unsafe { _mm256_fmadd_ps(self.0[i], b.0[i], c.0[i]) }))
         }
-        #[inline(always)]
-        unsafe fn prefetch(p: *const u8) {
-            // SAFETY: by the caller.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-        }
     }
 
     impl Wide for Zmm16 {
@@ -187,11 +178,6 @@ mod x86 {
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
             // SAFETY: by the caller.
             Zmm16(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
-        }
-        #[inline(always)]
-        unsafe fn prefetch(p: *const u8) {
-            // SAFETY: by the caller.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
     }
 }
