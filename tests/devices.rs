@@ -18,9 +18,8 @@ use std::sync::Arc;
 
 /// Selectors of all devices but the CPU. On a machine without any these tests have nothing to compare.
 fn others(place: &Place) -> Vec<String> {
-    let devices = place.ok("devices --json").json();
-    let selectors = devices.as_array().unwrap().iter().map(|d| d["selector"].as_str().unwrap().to_string());
-    let found: Vec<String> = selectors.filter(|s| s != "cpu:0").collect();
+    let mut found = place.devices();
+    found.retain(|s| s != "cpu:0");
     if found.is_empty() {
         eprintln!("skipped: there is no device but the CPU (scripts/drivers.sh installs software drivers)");
     }

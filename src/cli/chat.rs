@@ -64,7 +64,7 @@ impl Chat {
         let sampling = self.sampling.options(&mut model, &files)?;
         let options = SessionOptions { sampling, max_new_tokens: self.max_new_tokens };
         let context = self.context.unwrap_or(model.config.max_position_embeddings.min(8192));
-        let cache = CacheOptions::new(vec![context]).dtype(self.cache.dtype());
+        let cache = CacheOptions::new(vec![context]).dtype(self.cache.cache_type);
         let mut session = Session::new(&model, &tokenizer, template, &cache)?;
         if let Some(text) = self.system {
             session.push(Message::new("system", text));

@@ -76,7 +76,7 @@ impl Generate {
             max_new_tokens: self.max_new_tokens,
             stop: std::mem::take(&mut self.stop),
             logprobs: self.logprobs,
-            cache_type: self.cache.dtype(),
+            cache_type: self.cache.cache_type,
         };
         let generator = Generator::new(&model, &tokenizer)?;
         match self.prompts.as_slice() {

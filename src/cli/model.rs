@@ -2,6 +2,7 @@
 
 use super::error::Result;
 use super::output;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use halite::hal::{DType, Device};
 use halite::models::ModelFiles;
 use halite::models::checkpoint::model_folder;
@@ -36,18 +37,15 @@ impl ModelArgs {
 #[derive(clap::Args, Clone, Debug)]
 pub struct CacheArgs {
     /// Type of the key-value cache; f16 and bf16 take half the memory, and round
-    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = ["f32", "f16", "bf16"])]
-    cache_type: String,
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = float_type())]
+    pub cache_type: DType,
 }
 
-impl CacheArgs {
-    pub fn dtype(&self) -> DType {
-        match self.cache_type.as_str() {
-            "f16" => DType::F16,
-            "bf16" => DType::BF16,
-            _ => DType::F32,
-        }
-    }
+/// The float types by their names.
+fn float_type() -> impl TypedValueParser<Value = DType> {
+    let named = |name: String| DType::FLOATS.into_iter().find(|t| t.name() == name);
+    PossibleValuesParser::new(DType::FLOATS.map(DType::name))
+        .try_map(move |name| named(name).ok_or("no such type"))
 }
 
 /// Loads the weights of a model that was found.

@@ -45,7 +45,7 @@ impl Perplexity {
         let all = tokens.len() / self.context.max(1);
         let windows = if self.windows == 0 { all } else { self.windows.min(all) };
         let bar = output::progress(windows as u64, "windows");
-        let found = perplexity(&model, &tokens, bos, self.context, self.cache.dtype(), |so_far| {
+        let found = perplexity(&model, &tokens, bos, self.context, self.cache.cache_type, |so_far| {
             bar.set_position(so_far.windows as u64);
             bar.set_message(format!("{:.4}", so_far.perplexity));
             so_far.windows < windows

@@ -225,8 +225,8 @@ impl<'m> Session<'m> {
         Ok(turn)
     }
 
-    /// Keeps of the cache what `tokens` begin with, as far as it can, and says how many that are. The last token is always to be
-    /// fed, as its logits are wanted.
+    /// Keeps of the cache what `tokens` begin with, as far as it can, and says how many that are. The last token is
+    /// always to be fed, as its logits are wanted.
     fn keep(&mut self, tokens: &[u32]) -> usize {
         let limit = self.fed.len().min(tokens.len() - 1);
         let same = (0..limit).take_while(|&i| self.fed[i] == tokens[i]).count();

@@ -175,9 +175,7 @@ impl Cache {
             let Some(window) = region.window.filter(|_| used + tokens > block.rows) else { continue };
             let kept = used.min(window - 1);
             let from = block.start + used - kept;
-            for tensor in self.layers.iter().filter(|(r, _)| *r == i).flat_map(|(_, s)| s.tensors()) {
-                move_rows(model, tensor, from..from + kept, block.start)?;
-            }
+            move_rows(model, &self.layers, i, from..from + kept, block.start)?;
             block.base = length - kept;
         }
         Ok(())
@@ -211,9 +209,7 @@ impl Cache {
             // The newest tokens, if the other has fewer rows.
             let used = (length - base).min(target.rows);
             let first = start + length - base - used;
-            for tensor in self.layers.iter().filter(|(r, _)| *r == i).flat_map(|(_, s)| s.tensors()) {
-                move_rows(model, tensor, first..first + used, target.start)?;
-            }
+            move_rows(model, &self.layers, i, first..first + used, target.start)?;
             target.base = length - used;
         }
         self.lengths[to] = length;
@@ -250,8 +246,20 @@ fn store(model: &Model, dtype: DType, rows: usize) -> Result<Store> {
     })
 }
 
-/// Copies rows of a tensor to those from row `to` on, by way of other memory where they overlap.
-fn move_rows(model: &Model, tensor: &TensorRef, rows: Range<usize>, to: usize) -> Result<()> {
+/// Copies rows of all layers of a region to those from row `to` on.
+fn move_rows(
+    model: &Model,
+    layers: &[(usize, Store)],
+    region: usize,
+    rows: Range<usize>,
+    to: usize,
+) -> Result<()> {
+    let mut tensors = layers.iter().filter(|(r, _)| *r == region).flat_map(|(_, store)| store.tensors());
+    tensors.try_for_each(|tensor| move_rows_of(model, tensor, rows.clone(), to))
+}
+
+/// Copies rows of a tensor, by way of other memory where they overlap.
+fn move_rows_of(model: &Model, tensor: &TensorRef, rows: Range<usize>, to: usize) -> Result<()> {
     let Source::Buffer(buffer) = &tensor.source else { unreachable!("stores are in memory") };
     let row = buffer.bytes() / tensor.shape[0] as u64;
     let [from, to, count] = [rows.start, to, rows.len()].map(|n| n as u64 * row);

@@ -136,7 +136,23 @@ impl<'m> Decoder<'m> {
     /// [`feed`](Decoder::feed); with `choices`, each layer that has experts sends the tokens to those of its
     /// `[tokens, num_experts_per_tok]`, and only their weights come from the router.
     pub fn feed_routed(&mut self, tokens: &[u32], want: Want, choices: Option<&[&[i32]]>) -> Result<Fed> {
-        self.check(0, tokens)?;
+        self.feed_pieces(0, tokens, want, choices)
+    }
+
+    /// Appends `tokens` to a sequence → the logits of the last of them, `[vocab]`.
+    pub fn feed_to(&mut self, sequence: usize, tokens: &[u32]) -> Result<Vec<f32>> {
+        Ok(self.feed_pieces(sequence, tokens, Want::Last, None)?.logits)
+    }
+
+    /// [`feed_routed`](Decoder::feed_routed) to any sequence, a piece at a time.
+    fn feed_pieces(
+        &mut self,
+        sequence: usize,
+        tokens: &[u32],
+        want: Want,
+        choices: Option<&[&[i32]]>,
+    ) -> Result<Fed> {
+        self.check(sequence, tokens)?;
         let (layers, experts, per_token) = self.model.experts();
         if let Some(choices) = choices {
             let fits = |layer: &&[i32]| {
@@ -158,7 +174,7 @@ impl<'m> Decoder<'m> {
                 part.iter().flatten().copied().chain(places).collect::<Vec<i32>>()
             });
             let size = Size { tokens: piece.len(), sequences: 1, want, routed: choices.is_some() };
-            let next = self.pass(size, &[(0, piece)], choices.as_deref())?;
+            let next = self.pass(size, &[(sequence, piece)], choices.as_deref())?;
             if want == Want::Last {
                 fed = next
             } else {
@@ -167,17 +183,6 @@ impl<'m> Decoder<'m> {
             start = end;
         }
         Ok(fed)
-    }
-
-    /// Appends `tokens` to a sequence → the logits of the last of them, `[vocab]`.
-    pub fn feed_to(&mut self, sequence: usize, tokens: &[u32]) -> Result<Vec<f32>> {
-        self.check(sequence, tokens)?;
-        let mut logits = Vec::new();
-        for piece in tokens.chunks(self.cache.options().piece) {
-            let size = Size { tokens: piece.len(), sequences: 1, want: Want::Last, routed: false };
-            logits = self.pass(size, &[(sequence, piece)], None)?.logits;
-        }
-        Ok(logits)
     }
 
     /// Appends a token to each of some different sequences, `(sequence, token)`, in one pass → their logits

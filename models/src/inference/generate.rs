@@ -113,7 +113,7 @@ impl<'m> Generator<'m> {
             let tokens: Vec<(usize, u32)> = running.iter().map(|&i| (i, sequences[i].last())).collect();
             let all = decoder.step(&tokens)?;
             for (&i, row) in running.iter().zip(all.chunks_exact(self.model.config.vocab_size)) {
-                logits[i] = row.to_vec();
+                logits[i].copy_from_slice(row);
             }
         }
         let seconds = [prefill_seconds, started.elapsed().as_secs_f64()];

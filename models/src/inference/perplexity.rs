@@ -50,9 +50,8 @@ impl Sums {
     }
 }
 
-/// Scores `tokens`, which begin with `bos` where the tokenizer adds one. `context` is the length of a window, `cache_type` as
-/// [`CacheOptions`] has it; `seen`
-/// hears of the windows so far and returns whether to go on.
+/// Scores `tokens`, which begin with `bos` where the tokenizer adds one. `context` is the length of a window,
+/// `cache_type` as [`CacheOptions`] has it; `seen` hears of the windows so far and returns whether to go on.
 ///
 /// # Errors
 /// A text of less than two windows, a context that the model doesn't have.

@@ -90,11 +90,11 @@ impl InspectModel {
             attention: attention(config),
             feed_forward: feed_forward(config),
             context: config.max_position_embeddings,
-            cache_type: self.cache.dtype(),
+            cache_type: self.cache.cache_type,
             bytes_by_type,
             devices: devices
                 .iter()
-                .map(|d| place(d.as_ref(), config, &table, &tensors, self.cache.dtype()))
+                .map(|d| place(d.as_ref(), config, &table, &tensors, self.cache.cache_type))
                 .collect(),
             tensors,
         };
