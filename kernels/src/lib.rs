@@ -11,6 +11,8 @@ mod quirks;
 mod set;
 mod sets;
 mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tuning;
 pub mod writer;
 

@@ -5,7 +5,8 @@ use crate::nvrtc;
 use crate::program::key;
 use crate::{CudaBackend, CudaDevice};
 use halite_hal::{Backend, DType, Device, Op, Profile, StreamId, TensorRef};
-use halite_kernels::{Dispatch, ENTRY, Region, writer};
+use halite_kernels::testing::{self, bytes, dispatch, region, words};
+use halite_kernels::{Dispatch, ENTRY, writer};
 
 /// `y[i] = k * x[i]`.
 const SCALE: &str = "
@@ -20,15 +21,7 @@ fn source() -> String {
 }
 
 fn scale() -> Kernel {
-    Kernel {
-        name: "scale".into(),
-        wgsl: String::new(),
-        bindings: 2,
-        params: 2,
-        wide_params: false,
-        workgroup: [4, 1, 1],
-        subgroup: None,
-    }
+    testing::scale("")
 }
 
 fn compile(driver: &CudaDriver) -> Arc<CudaProgram> {
@@ -45,34 +38,6 @@ fn drivers(options: &DeviceOptions) -> Vec<CudaDriver> {
 
 fn all() -> Vec<CudaDriver> {
     drivers(&DeviceOptions::default())
-}
-
-fn region(memory: &Arc<CudaMemory>, offset: u64, bytes: u64) -> Region<CudaDriver> {
-    Region { memory: memory.clone(), offset, bytes }
-}
-
-fn dispatch(
-    program: &Arc<CudaProgram>,
-    k: u32,
-    x: Region<CudaDriver>,
-    y: Region<CudaDriver>,
-) -> Command<CudaDriver> {
-    let n = (y.bytes / 4) as u32;
-    Command::Dispatch(Dispatch {
-        program: program.clone(),
-        params: vec![n, k],
-        bindings: vec![x, y],
-        groups: [n.div_ceil(4), 1, 1],
-        label: "the scaling".into(),
-    })
-}
-
-fn bytes(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|w| w.to_ne_bytes()).collect()
-}
-
-fn words(driver: &CudaDriver, memory: &Arc<CudaMemory>, n: u64) -> Vec<u32> {
-    driver.download(memory, 0, 4 * n).unwrap().wait_as().unwrap()
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use super::*;
 use crate::{OpenClBackend, OpenClDevice};
 use halite_hal::{Backend, DType, Device, Op, Profile, StreamId, TensorRef};
-use halite_kernels::{Dispatch, Region};
+use halite_kernels::testing::{self, bytes, dispatch, region, words};
+
 use opencl3::command_queue::{enqueue_barrier_with_wait_list, release_command_queue};
 use opencl3::context::context::release_context;
 use opencl3::event::{create_user_event, release_event, set_user_event_status};
@@ -20,15 +21,7 @@ const SCALE: &str = "
     }";
 
 fn scale() -> Kernel {
-    Kernel {
-        name: "scale".into(),
-        wgsl: String::new(),
-        bindings: 2,
-        params: 2,
-        wide_params: false,
-        workgroup: [4, 1, 1],
-        subgroup: None,
-    }
+    testing::scale("")
 }
 
 fn drivers(options: &DeviceOptions) -> Vec<OpenClDriver> {
@@ -37,34 +30,6 @@ fn drivers(options: &DeviceOptions) -> Vec<OpenClDriver> {
 
 fn all() -> Vec<OpenClDriver> {
     drivers(&DeviceOptions::default())
-}
-
-fn region(memory: &Arc<OpenClMemory>, offset: u64, bytes: u64) -> Region<OpenClDriver> {
-    Region { memory: memory.clone(), offset, bytes }
-}
-
-fn dispatch(
-    program: &Arc<OpenClProgram>,
-    k: u32,
-    x: Region<OpenClDriver>,
-    y: Region<OpenClDriver>,
-) -> Command<OpenClDriver> {
-    let n = (y.bytes / 4) as u32;
-    Command::Dispatch(Dispatch {
-        program: program.clone(),
-        params: vec![n, k],
-        bindings: vec![x, y],
-        groups: [n.div_ceil(4), 1, 1],
-        label: "the scaling".into(),
-    })
-}
-
-fn bytes(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|w| w.to_ne_bytes()).collect()
-}
-
-fn words(driver: &OpenClDriver, memory: &Arc<OpenClMemory>, n: u64) -> Vec<u32> {
-    driver.download(memory, 0, 4 * n).unwrap().wait_as().unwrap()
 }
 
 /// A context, a queue and an event, as a host may have made them.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{WgpuBackend, WgpuDevice};
 use halite_hal::{Backend, DType, Device, Op, Profile, StreamId, TensorRef};
-use halite_kernels::{Dispatch, Region};
+use halite_kernels::testing::{self, bytes, dispatch, region, words};
 
 /// `y[i] = k * x[i]`.
 const SCALE: &str = "
@@ -16,15 +16,7 @@ const SCALE: &str = "
     }";
 
 fn scale() -> Kernel {
-    Kernel {
-        name: "scale".into(),
-        wgsl: SCALE.into(),
-        bindings: 2,
-        params: 2,
-        wide_params: false,
-        workgroup: [4, 1, 1],
-        subgroup: None,
-    }
+    testing::scale(SCALE)
 }
 
 fn drivers(options: &DeviceOptions) -> Vec<WgpuDriver> {
@@ -38,34 +30,6 @@ fn drivers(options: &DeviceOptions) -> Vec<WgpuDriver> {
 
 fn all() -> Vec<WgpuDriver> {
     drivers(&DeviceOptions::default())
-}
-
-fn region(memory: &Arc<WgpuMemory>, offset: u64, bytes: u64) -> Region<WgpuDriver> {
-    Region { memory: memory.clone(), offset, bytes }
-}
-
-fn dispatch(
-    program: &Arc<WgpuProgram>,
-    k: u32,
-    x: Region<WgpuDriver>,
-    y: Region<WgpuDriver>,
-) -> Command<WgpuDriver> {
-    let n = (y.bytes / 4) as u32;
-    Command::Dispatch(Dispatch {
-        program: program.clone(),
-        params: vec![n, k],
-        bindings: vec![x, y],
-        groups: [n.div_ceil(4), 1, 1],
-        label: "the scaling".into(),
-    })
-}
-
-fn bytes(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|w| w.to_ne_bytes()).collect()
-}
-
-fn words(driver: &WgpuDriver, memory: &Arc<WgpuMemory>, n: u64) -> Vec<u32> {
-    driver.download(memory, 0, 4 * n).unwrap().wait_as().unwrap()
 }
 
 /// A device and a queue, as hosts may have made them, one of each adapter.
