@@ -17,7 +17,7 @@ mod problem;
 mod runtime;
 mod sequences;
 
-use crate::{CustomOp, Device, OpKind};
+use crate::{Backend, CustomOp, Device, DeviceOptions, OpKind};
 use case::Cases;
 use check::Outcome;
 use data::Data;
@@ -168,6 +168,31 @@ pub fn run_with(device: &dyn Device, options: &Options, mut progress: impl FnMut
         progress(&report.ops[report.ops.len() - 1]);
     }
     report
+}
+
+/// Runs all that isn't an op, and the `slice` of the cases of every op, on each device of a backend: for the
+/// backend's own tests. Without a device it says why there is none.
+///
+/// # Panics
+/// A device can't be opened, or something failed.
+pub fn check_backend(backend: &dyn Backend, slice: (usize, usize)) {
+    let n = backend.devices().len();
+    if n == 0 {
+        println!("skipped: {}", backend.notes().join("; "));
+    }
+    let options = Options { slice: Some(slice), ..Options::default() };
+    for index in 0..n {
+        let device = backend.open(index, &DeviceOptions::default()).expect("a device that was listed opens");
+        let name = device.info().name.clone();
+        let show = |op: &OpReport| println!("{name} {}: {} of {}", op.op, op.passed, op.cases);
+        let report = run_with(&*device, &options, show);
+        assert!(report.passed(), "{}:\n{report}", report.selector);
+        assert!(
+            runtime::GROUPS
+                .iter()
+                .all(|(group, _)| { report.ops.iter().any(|op| op.op == *group && op.cases > 0) })
+        );
+    }
 }
 
 /// Runs the cases that a custom op names for itself.

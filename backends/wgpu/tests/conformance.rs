@@ -1,58 +1,14 @@
 //! wgpu devices against the reference. The whole suite is `halite verify --device wgpu`; here every device
 //! runs all that isn't an op, and some cases of every op.
 
-use halite_hal::conformance::{OpReport, Options, Report, run, run_with};
-use halite_hal::{Backend, Device, DeviceOptions};
+use halite_hal::conformance::check_backend;
+use halite_hal::{Backend, DeviceOptions};
 use halite_wgpu::WgpuBackend;
 use std::process::Command;
-use std::sync::Arc;
-
-/// What isn't an op.
-const GROUPS: [&str; 6] = [
-    "device.record",
-    "device.transfer",
-    "device.columns",
-    "device.streams",
-    "device.memory",
-    "device.errors",
-];
-
-fn devices() -> Vec<Arc<dyn Device>> {
-    let backend = WgpuBackend::new();
-    let n = backend.devices().len();
-    if n == 0 {
-        println!("skipped: {}", backend.notes().join("; "));
-    }
-    (0..n).map(|i| backend.open(i, &DeviceOptions::default()).unwrap()).collect()
-}
-
-fn passed(report: &Report) {
-    assert!(report.passed(), "{}:\n{report}", report.selector);
-    assert!(!report.ops.is_empty());
-}
 
 #[test]
-fn what_is_not_an_op_conforms() {
-    for device in devices() {
-        for group in GROUPS {
-            let mut options = Options::default();
-            options.op = Some(group.into());
-            let report = run(&*device, &options);
-            assert!(report.ops.iter().all(|op| op.cases > 0), "{group}");
-            passed(&report);
-        }
-    }
-}
-
-#[test]
-fn some_cases_of_every_op_conform() {
-    for device in devices() {
-        let mut options = Options::default();
-        options.slice = Some((0, 80));
-        let show =
-            |op: &OpReport| println!("{} {}: {} of {}", device.info().name, op.op, op.passed, op.cases);
-        passed(&run_with(&*device, &options, show));
-    }
+fn every_device_conforms_in_part() {
+    check_backend(&WgpuBackend::new(), (0, 80));
 }
 
 /// Where no driver, or no loader, is there: this test program again, told to find none.
