@@ -1,26 +1,35 @@
 //! Runs a kernel over a grid, a warp at a time.
 //!
-//! Threads of a warp that diverged go on by the smallest program counter, so that they meet again where their
-//! paths do; an instruction for several threads of a warp waits until all that it names are there. Blocks are
-//! spread over the host's threads.
+//! `block` runs the warps of a block in turn, each until it waits or ends; `warp` follows the paths of a warp's
+//! lanes, which part at branches and meet again at their post-dominators; `step` does what an instruction says;
+//! `memory`, `shared`, `copies`, `together` and `matrix` do what isn't a matter of one lane's registers. Blocks are
+//! spread over the host's threads, unless the order in which they reach memory could show: results are the same
+//! on every run.
 
+mod block;
+mod copies;
+pub(crate) mod file;
+mod matrix;
 mod memory;
+pub(crate) mod rounding;
+mod shared;
+mod step;
+mod together;
 mod warp;
 
 use crate::ptx::Kernel;
-use memory::Shared;
-use std::fmt;
+use block::Machine;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use warp::{State, Warp};
 
 /// Device memory as kernels see it.
 pub trait GlobalMemory: Sync {
-    /// The host's address of `bytes` bytes at a device address.
+    /// The host's address of `bytes` bytes at a device address, which lie in one allocation. It is a multiple of 8
+    /// where the device address is.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with the address.
+    /// What is wrong with the address.
     fn resolve(&self, address: u64, bytes: u64, write: bool) -> Result<*mut u8, String>;
 }
 
@@ -29,19 +38,20 @@ pub trait GlobalMemory: Sync {
 pub struct Launch<'a> {
     /// What runs.
     pub kernel: &'a Kernel,
-    /// Blocks along each axis.
+    /// Blocks along x, y and z.
     pub grid: [u32; 3],
-    /// Threads of a block along each axis.
+    /// Threads of a block along x, y and z.
     pub block: [u32; 3],
     /// Bytes of shared memory beside what the kernel declares.
     pub dynamic_shared: u32,
-    /// The parameters, laid out as the kernel declares them.
+    /// The bytes of all parameters, laid out as the kernel says.
     pub params: &'a [u8],
-    /// Global memory.
+    /// Device memory.
     pub memory: &'a dyn GlobalMemory,
-    /// Device addresses of the module's variables.
+    /// The device address of each of the module's variables.
     pub globals: &'a [u64],
-    /// Whether shared memory is watched for races and for reads before the first write.
+    /// Whether races, reads of shared memory before the first write, and threads that leave others waiting at a
+    /// barrier are looked for. What is outside of memory or misaligned is a fault in any case.
     pub checks: bool,
     /// How many of the host's threads share the blocks.
     pub threads: usize,
@@ -54,14 +64,15 @@ pub enum FaultKind {
     IllegalAddress,
     /// An address that isn't a multiple of what is read or written there.
     MisalignedAddress,
-    /// An instruction that can't be run.
+    /// An instruction whose operands it doesn't allow.
     IllegalInstruction,
-    /// Anything else: a race, a barrier that not all threads reach.
+    /// A race, uninitialised shared memory, a barrier that not all threads reach, a trap.
     LaunchFailure,
 }
 
 /// A kernel that failed: how, and where.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
 pub struct Fault {
     /// How.
     pub kind: FaultKind,
@@ -69,38 +80,54 @@ pub struct Fault {
     pub message: String,
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
+/// Something wrong, before it is known where.
+#[derive(Debug)]
+struct Trouble {
+    kind: FaultKind,
+    lane: Option<usize>,
+    what: String,
 }
 
-impl Fault {
-    fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+impl Trouble {
+    fn new(kind: FaultKind, lane: impl Into<Option<usize>>, what: impl Into<String>) -> Self {
+        Self { kind, lane: lane.into(), what: what.into() }
     }
 }
 
 /// Grids with fewer threads than this run on the caller's thread.
 const SMALL: u64 = 4096;
+/// The most threads of a block.
+const MOST_THREADS: u64 = 1024;
 
 /// Runs a grid to its end.
 ///
 /// # Errors
 ///
-/// The fault of the first block, in the grid's order, that was seen to fail.
+/// The fault of the first block, in the grid's order, that failed; a launch that no device would take.
 pub fn run(launch: &Launch<'_>) -> Result<(), Fault> {
-    let blocks: u64 = launch.grid.iter().map(|&n| u64::from(n)).product();
-    let size: u64 = launch.block.iter().map(|&n| u64::from(n)).product();
+    let product = |sizes: [u32; 3]| sizes.iter().map(|&n| u64::from(n)).product::<u64>();
+    let (blocks, size) = (product(launch.grid), product(launch.block));
+    let refused = |message: String| Err(Fault { kind: FaultKind::LaunchFailure, message });
+    if size == 0 || size > MOST_THREADS || blocks == 0 {
+        return refused(format!("a launch of {blocks} blocks of {size} threads"));
+    }
+    if launch.params.len() < launch.kernel.param_bytes {
+        let (given, takes) = (launch.params.len(), launch.kernel.param_bytes);
+        return refused(format!(
+            "{given} bytes of parameters for `{}`, which takes {takes}",
+            launch.kernel.name
+        ));
+    }
     let next = AtomicU64::new(0);
     let failed: Mutex<Option<(u64, Fault)>> = Mutex::new(None);
     let work = || {
+        let mut machine = Machine::new(launch);
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
             if n >= blocks {
                 return;
             }
-            if let Err(fault) = block(launch, n) {
+            if let Err(fault) = machine.run(n) {
                 next.store(blocks, Ordering::Relaxed);
                 let mut failed = failed.lock().unwrap_or_else(|e| e.into_inner());
                 if failed.as_ref().is_none_or(|(m, _)| n < *m) {
@@ -110,7 +137,7 @@ pub fn run(launch: &Launch<'_>) -> Result<(), Fault> {
             }
         }
     };
-    if launch.threads < 2 || blocks < 2 || blocks * size < SMALL {
+    if launch.threads < 2 || blocks < 2 || blocks.saturating_mul(size) < SMALL || launch.kernel.ordered {
         work();
     } else {
         std::thread::scope(|scope| {
@@ -120,29 +147,4 @@ pub fn run(launch: &Launch<'_>) -> Result<(), Fault> {
         });
     }
     failed.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), |(_, fault)| Err(fault))
-}
-
-fn block(launch: &Launch<'_>, n: u64) -> Result<(), Fault> {
-    let [x, y] = [launch.grid[0], launch.grid[1]].map(u64::from);
-    let id = [(n % x) as u32, (n / x % y) as u32, (n / x / y) as u32];
-    let threads: u32 = launch.block.iter().product();
-    let mut shared = Shared::new(launch.kernel.static_shared, launch.dynamic_shared, launch.checks);
-    let mut warps: Vec<Warp<'_>> =
-        (0..threads.div_ceil(32)).map(|w| Warp::new(launch, id, w, threads)).collect();
-    loop {
-        for warp in &mut warps {
-            warp.run(&mut shared).map_err(|fault| warp.place(fault))?;
-        }
-        let waits = warps.iter().position(|w| w.state() == State::AtBarrier);
-        let Some(first) = waits else { return Ok(()) };
-        if warps.iter().any(|w| w.state() == State::Done || w.ended_early()) && launch.checks {
-            let fault = Fault::new(
-                FaultKind::LaunchFailure,
-                "barrier divergence: some threads of the block wait at a barrier that others left out",
-            );
-            return Err(warps[first].place(fault));
-        }
-        shared.barrier();
-        warps.iter_mut().for_each(Warp::pass_barrier);
-    }
 }

@@ -1,21 +1,27 @@
-//! PTX, decoded: what a module holds, and the instructions that a warp runs.
+//! PTX, read once into what a warp runs: registers are numbers, labels are places in the code, and constants and
+//! special registers are registers that have their value from the start.
 //!
-//! Every operand of an instruction is a register: constants, special registers and addresses of variables are
-//! registers that have their value when a warp starts (`Start`).
+//! [`load`] knows every instruction of a module or refuses the module: nothing is found to be unknown as it runs.
+//! `op` says what instructions there are; `families` has a module for each kind of instruction, which decodes it
+//! and, where its lanes don't depend on each other, says what a lane computes. What PTX means is written in
+//! NVIDIA's "Parallel Thread Execution ISA".
 
-mod alu;
-mod convert;
-mod decode;
-mod memory;
-mod parse;
+mod body;
+mod families;
+mod flow;
+mod lex;
+mod live;
+mod module;
+pub(crate) mod op;
+mod operand;
+mod statement;
+mod types;
 
-use std::fmt;
+use op::{Instr, Start};
 use std::sync::Arc;
 
-pub use parse::load;
-
 /// PTX that isn't understood.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
 pub struct PtxError {
     /// The line of the text, from 1.
@@ -25,7 +31,7 @@ pub struct PtxError {
 }
 
 /// What a text of PTX holds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Module {
     /// Kernels, in the text's order.
     pub kernels: Vec<Arc<Kernel>>,
@@ -47,7 +53,7 @@ pub struct Global {
 }
 
 /// A parameter of a kernel: where it lies among all of them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Param {
     /// Bytes before it.
     pub offset: usize,
@@ -55,8 +61,8 @@ pub struct Param {
     pub bytes: usize,
 }
 
-/// A kernel, decoded.
-#[derive(Debug, Default)]
+/// A kernel, with all the functions that it calls.
+#[derive(Debug)]
 pub struct Kernel {
     /// Its name.
     pub name: String,
@@ -66,177 +72,32 @@ pub struct Kernel {
     pub param_bytes: usize,
     /// Bytes of shared memory that it declares.
     pub static_shared: u32,
-    /// Bytes of local memory of a thread.
+    /// Bytes of local memory of a thread, parameters of functions included.
     pub local_bytes: u32,
-    /// Registers of a thread, as written.
+    /// 32-bit registers of a thread: the most that are alive at one place, with a few beside, as a compiler for
+    /// a device may manage with.
     pub registers: u32,
     /// The most threads that a block may have, where the kernel says so.
     pub max_threads: Option<u32>,
-    /// What each register holds when a warp starts.
+    /// What the registers hold that have a value from the start.
     pub(crate) start: Vec<Start>,
+    /// Rows of 32 lanes of 32 bits of the register file.
+    pub(crate) rows: usize,
+    /// Registers of one bit.
+    pub(crate) predicates: usize,
+    /// The narrowest access that may be to shared memory, 4 bytes at most: what races are looked for in.
+    pub(crate) granule: u32,
+    /// Whether the order in which blocks reach global memory can show in results: then they run one by one.
+    pub(crate) ordered: bool,
     pub(crate) code: Vec<Instr>,
 }
 
-/// A register's number.
-pub(crate) type Reg = u32;
-/// A register of the 32 threads of a warp.
-pub(crate) type Lanes = [u64; 32];
-/// A result from up to three operands, lane by lane.
-pub(crate) type Alu = Box<dyn Fn(&Lanes, &Lanes, &Lanes) -> Lanes + Send + Sync>;
-/// What an atomic operation leaves: from the old value and two operands.
-pub(crate) type Update = Box<dyn Fn(u64, u64, u64) -> u64 + Send + Sync>;
-
-/// What a register holds when a warp starts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Start {
-    Value(u64),
-    Special(Special),
-    /// The address of the module's variable of that number.
-    Global(usize),
-    /// The offset of shared memory whose size the launch says.
-    DynamicShared,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Special {
-    Tid(usize),
-    Ntid(usize),
-    Ctaid(usize),
-    Nctaid(usize),
-    Lane,
-    Warp,
-    Warps,
-    DynamicShared,
-    MaskBelow,
-    MaskUpTo,
-    MaskAt,
-    MaskFrom,
-    MaskAbove,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Space {
-    Generic,
-    Global,
-    Shared,
-    Local,
-    Param,
-}
-
-/// Where shared memory lies among generic addresses; no host has memory there.
-pub(crate) const SHARED_BASE: u64 = 1 << 56;
-/// Where local memory lies among generic addresses.
-pub(crate) const LOCAL_BASE: u64 = 1 << 57;
-
-#[derive(Debug)]
-pub(crate) struct Instr {
-    pub line: u32,
-    /// The predicate, and whether it is negated.
-    pub guard: Option<(Reg, bool)>,
-    pub op: Op,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Address {
-    pub space: Space,
-    pub base: Reg,
-    pub offset: i64,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Shuffle {
-    Up,
-    Down,
-    Xor,
-    Index,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Vote {
-    All,
-    Any,
-    Uniform,
-    Ballot,
-}
-
-pub(crate) enum Op {
-    Alu {
-        f: Alu,
-        d: Reg,
-        s: [Reg; 3],
-    },
-    Load {
-        to: Vec<Reg>,
-        at: Address,
-        bytes: u32,
-        signed: bool,
-    },
-    Store {
-        from: Vec<Reg>,
-        at: Address,
-        bytes: u32,
-    },
-    Atomic {
-        d: Option<Reg>,
-        at: Address,
-        bytes: u32,
-        f: Update,
-        b: Reg,
-        c: Reg,
-    },
-    Pack {
-        d: Reg,
-        s: Vec<Reg>,
-        bits: u32,
-    },
-    Unpack {
-        d: Vec<Reg>,
-        s: Reg,
-        bits: u32,
-    },
-    Branch {
-        target: u32,
-    },
-    Exit,
-    Trap,
-    Barrier,
-    WarpBarrier {
-        mask: Reg,
-    },
-    Shuffle {
-        kind: Shuffle,
-        d: Reg,
-        p: Option<Reg>,
-        s: [Reg; 3],
-        mask: Reg,
-    },
-    Vote {
-        kind: Vote,
-        d: Reg,
-        s: Reg,
-        negated: bool,
-        mask: Reg,
-    },
-    ActiveMask {
-        d: Reg,
-    },
-    CopyAsync {
-        to: Address,
-        from: Address,
-        bytes: u32,
-        size: Option<Reg>,
-    },
-    Commit,
-    /// Waits until at most so many groups are left.
-    WaitGroups {
-        left: u32,
-    },
-    /// Nothing to do for threads that run in order.
-    Fence,
-}
-
-impl fmt::Debug for Op {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Op")
-    }
+/// Reads a module.
+///
+/// # Errors
+///
+/// The first line that isn't understood, and what of it: an instruction or a modifier that isn't known, a name
+/// without a declaration, an operand that doesn't fit.
+pub fn load(text: &str) -> Result<Module, PtxError> {
+    module::read(text)
 }

@@ -1,483 +1,401 @@
-//! A warp: 32 threads with their registers, and what each instruction does to them.
+//! The paths of a warp's lanes.
+//!
+//! Lanes that part at a branch meet again at its post-dominator, where those that come first wait for the others;
+//! lanes that end are waited for no longer. If nothing else can go on, or the others take very long, those who are
+//! there go on without the rest, so that lanes which wait for each other in other ways aren't stuck.
 
-use super::memory::{Access, Shared, Who};
-use super::{Fault, FaultKind, Launch};
-use crate::ptx::{
-    Address, Instr, LOCAL_BASE, Lanes, Op, Reg, SHARED_BASE, Shuffle, Space, Special, Start, Vote,
-};
-use std::array;
-use std::sync::Mutex;
+use super::block::Block;
+use super::copies::Copies;
+use super::file::{FULL, File};
+use super::{FaultKind, Trouble};
+use crate::ptx::Kernel;
+use crate::ptx::op::{Meet, NOWHERE, Op};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    Ready,
-    AtBarrier,
-    Done,
+/// Instructions that a path runs before others have their turn.
+const TURN: u32 = 1 << 16;
+
+/// What a path waits for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wait {
+    Nothing,
+    /// Other lanes of the warp, at the instruction that it is at; these lanes take part.
+    Lanes(u32),
+    /// To be counted at a barrier together with the rest of the warp.
+    Warp {
+        meet: Meet,
+        id: u32,
+        count: Option<u32>,
+        lanes: u32,
+    },
+    /// A barrier to open.
+    Barrier {
+        id: u32,
+        meet: Meet,
+        lanes: u32,
+    },
 }
 
-/// A copy that was asked for, and arrives when it is waited for.
-struct Copy {
-    lane: usize,
-    to: u64,
-    from: u64,
-    bytes: u32,
-    size: u32,
+/// Lanes that are at one place.
+#[derive(Debug, Clone)]
+pub(super) struct Path {
+    pub at: u32,
+    pub lanes: u32,
+    /// The join that it leads to.
+    join: Option<usize>,
+    pub wait: Wait,
+    /// Where functions return to.
+    pub returns: Vec<u32>,
+    /// The line of the last instruction.
+    pub line: u32,
 }
 
-pub(super) struct Warp<'a> {
-    launch: &'a Launch<'a>,
-    block: [u32; 3],
-    number: u32,
-    regs: Vec<Lanes>,
-    local: Vec<u8>,
-    pc: [u32; 32],
-    alive: u32,
-    /// The threads that the warp was made with.
-    all: u32,
-    /// Threads at an instruction that waits for others.
-    waiting: u32,
-    state: State,
-    epoch: u32,
-    started: bool,
-    /// The instruction and thread that is being run, to tell of faults.
-    line: u32,
-    lane: usize,
-    copies: Vec<Copy>,
-    groups: Vec<Vec<Copy>>,
+/// Where paths meet.
+#[derive(Debug)]
+struct Join {
+    at: u32,
+    expected: u32,
+    arrived: u32,
+    outer: Option<usize>,
+    returns: Vec<u32>,
 }
 
-/// Atomic operations of all blocks take turns.
-static ATOMIC: Mutex<()> = Mutex::new(());
-
-fn lanes(mask: u32) -> impl Iterator<Item = usize> {
-    (0..32).filter(move |i| mask >> i & 1 == 1)
+/// Why a warp stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// All its lanes have ended.
+    Ended,
+    /// It waits at a barrier, on that line.
+    Waits(u32),
+    /// It is others' turn.
+    Goes,
 }
 
-impl<'a> Warp<'a> {
-    pub fn new(launch: &'a Launch<'a>, block: [u32; 3], number: u32, threads: u32) -> Self {
-        let count = (threads - number * 32).min(32);
-        let all = (u64::from(u32::MAX) >> (32 - count)) as u32;
+/// What an instruction makes of the path that runs it.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// It goes on behind the instruction.
+    On,
+    To(u32),
+    /// These lanes go to the first place, the others behind the instruction; they meet at the second.
+    Part(u32, u32, u32),
+    /// These lanes go to a function, and come back behind the instruction, where the others are.
+    Call(u32, u32),
+    /// Lanes go to several places, and meet at the last.
+    Scatter(Vec<(u32, u32)>, u32),
+    /// These lanes end.
+    End(u32),
+    Wait(Wait),
+    /// It waits once it is behind the instruction.
+    WaitBehind(Wait),
+}
+
+/// A warp.
+#[derive(Debug)]
+pub(super) struct Warp {
+    /// Its number in the block.
+    pub index: u32,
+    pub file: File,
+    /// Lanes that haven't ended.
+    pub live: u32,
+    pub paths: Vec<Path>,
+    joins: Vec<Option<Join>>,
+    /// Local memory of each lane, one after the other, and its size in units of 16 bytes.
+    pub local: Vec<u128>,
+    pub local_stride: usize,
+    pub copies: Copies,
+    /// How often its lanes waited for each other.
+    pub epoch: u32,
+    /// Instructions so far.
+    pub steps: u64,
+    first: u32,
+}
+
+impl Warp {
+    pub(super) fn new(index: u32, threads: u32, kernel: &Kernel) -> Self {
+        let lanes = (threads - 32 * index).min(32);
         Self {
-            launch,
-            block,
-            number,
-            regs: Vec::new(),
-            local: vec![0xa5; 32 * launch.kernel.local_bytes as usize],
-            pc: [0; 32],
-            alive: all,
-            all,
-            waiting: 0,
-            state: State::Ready,
+            index,
+            file: File::default(),
+            live: 0,
+            paths: Vec::new(),
+            joins: Vec::new(),
+            local: Vec::new(),
+            local_stride: (kernel.local_bytes as usize).div_ceil(16),
+            copies: Copies::default(),
             epoch: 0,
-            started: false,
-            line: 0,
-            lane: 0,
-            copies: Vec::new(),
-            groups: Vec::new(),
+            steps: 0,
+            first: FULL >> (32 - lanes),
         }
     }
 
-    pub fn state(&self) -> State {
-        self.state
+    /// Makes it ready for a block.
+    pub(super) fn reset(&mut self, kernel: &Kernel) {
+        self.file.clear(kernel.rows, kernel.predicates);
+        self.live = self.first;
+        self.paths.clear();
+        self.joins.clear();
+        self.local.clear();
+        self.local.resize(self.local_stride * 32, 0);
+        self.copies.clear();
+        self.epoch = 0;
+        self.steps = 0;
+        self.put(0, self.live, None, Vec::new(), 0);
     }
 
-    pub fn ended_early(&self) -> bool {
-        self.alive != self.all
-    }
-
-    pub fn pass_barrier(&mut self) {
-        if self.state == State::AtBarrier {
-            self.state = State::Ready;
-        }
-    }
-
-    /// Adds to a fault where it happened.
-    pub fn place(&self, fault: Fault) -> Fault {
-        let thread = self.number * 32 + self.lane as u32;
-        let message = format!(
-            "kernel {}, line {} of its PTX, block {:?}, thread {thread}: {}",
-            self.launch.kernel.name, self.line, self.block, fault.message
-        );
-        Fault { message, ..fault }
-    }
-
-    fn start(&mut self, dynamic: u64) {
-        let (l, block, number) = (self.launch, self.block, self.number);
-        let of = |lane: usize, start: &Start| {
-            let thread = number * 32 + lane as u32;
-            let tid =
-                [thread % l.block[0], thread / l.block[0] % l.block[1], thread / l.block[0] / l.block[1]];
-            let below = (1u32 << lane) - 1;
-            let at = 1u32 << lane;
-            match *start {
-                Start::Value(v) => v,
-                Start::Global(i) => l.globals[i],
-                Start::DynamicShared => dynamic,
-                Start::Special(special) => u64::from(match special {
-                    Special::Tid(i) => tid[i],
-                    Special::Ntid(i) => l.block[i],
-                    Special::Ctaid(i) => block[i],
-                    Special::Nctaid(i) => l.grid[i],
-                    Special::Lane => lane as u32,
-                    Special::Warp => number,
-                    Special::Warps => l.block.iter().product::<u32>().div_ceil(32),
-                    Special::DynamicShared => l.dynamic_shared,
-                    Special::MaskBelow => below,
-                    Special::MaskUpTo => below | at,
-                    Special::MaskAt => at,
-                    Special::MaskFrom => !below,
-                    Special::MaskAbove => !(below | at),
-                }),
-            }
-        };
-        self.regs = l.kernel.start.iter().map(|s| array::from_fn(|lane| of(lane, s))).collect();
-        self.started = true;
-    }
-
-    /// Runs until all threads wait at a barrier or have ended.
-    pub fn run(&mut self, shared: &mut Shared) -> Result<(), Fault> {
-        if !self.started {
-            self.start(shared.dynamic);
-        }
-        let launch = self.launch;
-        while self.state == State::Ready {
-            let ready = self.alive & !self.waiting;
-            if self.alive == 0 {
-                self.state = State::Done;
-                return Ok(());
-            }
-            let Some(pc) = lanes(ready).map(|i| self.pc[i]).min() else {
-                return Err(Fault::new(
-                    FaultKind::LaunchFailure,
-                    "divergence: threads of a warp wait for each other at different instructions",
-                ));
-            };
-            let here = lanes(self.alive).filter(|&i| self.pc[i] == pc).fold(0, |m, i| m | 1 << i);
-            self.waiting &= !here;
-            let limit =
-                lanes(self.alive & !here).map(|i| self.pc[i]).filter(|&p| p > pc).min().unwrap_or(u32::MAX);
-            self.go(pc, here, limit, &launch.kernel.code, shared)?;
-        }
-        Ok(())
-    }
-
-    /// Runs the threads `here` from `pc` on until they part, wait, end or may meet others at `limit`.
-    fn go(
-        &mut self,
-        mut pc: u32,
-        here: u32,
-        limit: u32,
-        code: &[Instr],
-        shared: &mut Shared,
-    ) -> Result<(), Fault> {
-        let set = |pcs: &mut [u32; 32], mask: u32, pc: u32| lanes(mask).for_each(|i| pcs[i] = pc);
+    /// Runs until nothing goes on, or it is others' turn. An error comes with its line.
+    pub(super) fn run(&mut self, block: &mut Block<'_>) -> Result<Stop, (u32, Trouble)> {
+        let mut turns = 2 * self.paths.len() + 2;
         loop {
-            let Some(instr) = code.get(pc as usize) else {
-                self.alive &= !here;
-                return Ok(());
-            };
-            self.line = instr.line;
-            self.lane = here.trailing_zeros() as usize;
-            let mask = match instr.guard {
-                None => here,
-                Some((p, negated)) => {
-                    let p = &self.regs[p as usize];
-                    lanes(here).filter(|&i| (p[i] != 0) != negated).fold(0, |m, i| m | 1 << i)
+            let ready = |p: &Path| matches!(p.wait, Wait::Nothing);
+            if let Some(k) = self.paths.iter().rposition(ready) {
+                if turns == 0 {
+                    return Ok(Stop::Goes);
                 }
-            };
-            match &instr.op {
-                Op::Branch { target } => {
-                    set(&mut self.pc, mask, *target);
-                    set(&mut self.pc, here & !mask, pc + 1);
-                    return Ok(());
+                let path = self.paths.remove(k);
+                if self.follow(path, block)? {
+                    turns -= 1;
+                    // It may wait for something that lanes at a join are to do.
+                    self.leave_a_join();
                 }
-                Op::Exit => {
-                    self.alive &= !mask;
-                    if mask != 0 {
-                        // Who waits for others may wait no longer.
-                        self.waiting = 0;
-                    }
-                    set(&mut self.pc, here & !mask, pc + 1);
-                    return Ok(());
-                }
-                Op::Barrier if mask != 0 => {
-                    if mask != self.alive {
-                        // Others may be on their way.
-                        set(&mut self.pc, here, pc);
-                        self.waiting |= here;
-                        if self.alive & !self.waiting == 0 {
-                            return Err(Fault::new(
-                                FaultKind::LaunchFailure,
-                                "barrier divergence: threads of a warp wait at different barriers",
-                            ));
-                        }
-                        return Ok(());
-                    }
-                    self.epoch += 1;
-                    set(&mut self.pc, here, pc + 1);
-                    self.state = State::AtBarrier;
-                    return Ok(());
-                }
-                op if mask != 0 => {
-                    if self.named(op, mask).is_some_and(|named| named & self.alive & !here != 0) {
-                        set(&mut self.pc, here, pc);
-                        self.waiting |= here;
-                        return Ok(());
-                    }
-                    self.step(op, mask, shared)?;
-                }
-                _ => {}
+                continue;
             }
-            pc += 1;
-            if pc >= limit {
-                set(&mut self.pc, here, pc);
-                return Ok(());
+            if self.meet_lanes(block)? || self.meet_at_barrier(block)? {
+                continue;
             }
+            // Lanes at a join have left the barrier out for which others of their warp wait.
+            let at_barrier = |p: &Path| matches!(p.wait, Wait::Warp { .. });
+            if block.launch.checks && self.paths.iter().any(at_barrier) {
+                return Err(self.stuck());
+            }
+            if self.leave_a_join() {
+                continue;
+            }
+            if self.paths.is_empty() {
+                return Ok(Stop::Ended);
+            }
+            let at_barrier = self.paths.iter().find(|p| matches!(p.wait, Wait::Barrier { .. }));
+            return at_barrier.map(|p| Stop::Waits(p.line)).ok_or_else(|| self.stuck());
         }
     }
 
-    /// The threads that an instruction of the whole warp names.
-    fn named(&self, op: &Op, mask: u32) -> Option<u32> {
-        match op {
-            Op::WarpBarrier { mask: m } | Op::Shuffle { mask: m, .. } | Op::Vote { mask: m, .. } => {
-                Some(self.regs[*m as usize][mask.trailing_zeros() as usize] as u32)
+    /// Follows a path until it waits, parts, meets others or ends, or has had its turn, which is told.
+    fn follow(&mut self, mut path: Path, block: &mut Block<'_>) -> Result<bool, (u32, Trouble)> {
+        let code = &block.launch.kernel.code;
+        let meets = path.join.and_then(|j| self.joins[j].as_ref()).map_or(NOWHERE, |j| j.at);
+        for _ in 0..TURN {
+            if path.at == meets {
+                self.put(path.at, path.lanes, path.join, path.returns, path.line);
+                return Ok(false);
             }
-            _ => None,
+            let instr = &code[path.at as usize];
+            self.steps += 1;
+            path.line = instr.line;
+            let lanes = match instr.guard {
+                None => path.lanes,
+                Some(p) => path.lanes & self.file.predicate(p),
+            };
+            if let Op::Alu { run, r } = &instr.op {
+                if lanes != 0 {
+                    run(&mut self.file, lanes, r);
+                }
+                path.at += 1;
+                continue;
+            }
+            let next = self.step(&instr.op, &mut path, lanes, block).map_err(|t| (instr.line, t))?;
+            match next {
+                Next::On => path.at += 1,
+                Next::To(at) => path.at = at,
+                Next::Part(taken, at, join) => {
+                    let join = self.join(&path, join);
+                    self.put(path.at + 1, path.lanes & !taken, join, path.returns.clone(), path.line);
+                    self.put(at, taken, join, path.returns, path.line);
+                    return Ok(false);
+                }
+                Next::Call(calling, at) if calling == path.lanes => {
+                    path.returns.push(path.at);
+                    path.at = at;
+                }
+                Next::Call(calling, at) => {
+                    let join = self.join(&path, path.at + 1);
+                    self.put(path.at + 1, path.lanes & !calling, join, path.returns.clone(), path.line);
+                    path.returns.push(path.at);
+                    self.put(at, calling, join, path.returns, path.line);
+                    return Ok(false);
+                }
+                Next::Scatter(to, join) => {
+                    let join = self.join(&path, join);
+                    for (at, lanes) in to {
+                        self.put(at, lanes, join, path.returns.clone(), path.line);
+                    }
+                    return Ok(false);
+                }
+                Next::End(ended) => {
+                    self.live &= !ended;
+                    block.ended += ended.count_ones();
+                    path.lanes &= !ended;
+                    path.at += 1;
+                    let over = path.lanes == 0;
+                    if !over {
+                        self.put(path.at, path.lanes, path.join, path.returns, path.line);
+                    }
+                    self.after_an_end();
+                    return Ok(false);
+                }
+                Next::Wait(wait) => {
+                    path.wait = wait;
+                    self.paths.push(path);
+                    return Ok(false);
+                }
+                Next::WaitBehind(wait) => {
+                    path.wait = wait;
+                    path.at += 1;
+                    self.paths.push(path);
+                    return Ok(false);
+                }
+            }
         }
+        // The others first.
+        self.paths.insert(0, path);
+        Ok(true)
     }
 
-    fn put(&mut self, d: Reg, mask: u32, values: &Lanes) {
-        let d = &mut self.regs[d as usize];
-        if mask == u32::MAX {
-            *d = *values;
+    /// The join of lanes that part here.
+    fn join(&mut self, path: &Path, at: u32) -> Option<usize> {
+        let here = path.join.and_then(|j| self.joins[j].as_ref()).map(|j| j.at);
+        if at == NOWHERE || here == Some(at) {
+            return path.join;
+        }
+        let new =
+            Join { at, expected: path.lanes, arrived: 0, outer: path.join, returns: path.returns.clone() };
+        let place = self.joins.iter().position(Option::is_none).unwrap_or(self.joins.len());
+        if place == self.joins.len() {
+            self.joins.push(None);
+        }
+        self.joins[place] = Some(new);
+        Some(place)
+    }
+
+    /// Puts lanes to a place, which may be where they wait for others.
+    fn put(&mut self, at: u32, lanes: u32, join: Option<usize>, returns: Vec<u32>, line: u32) {
+        if let Some(n) = join
+            && let Some(j) = self.joins[n].as_mut()
+            && j.at == at
+        {
+            j.arrived |= lanes;
+            self.complete(n);
         } else {
-            lanes(mask).for_each(|i| d[i] = values[i]);
+            self.paths.push(Path { at, lanes, join, wait: Wait::Nothing, returns, line });
         }
     }
 
-    fn step(&mut self, op: &Op, mask: u32, shared: &mut Shared) -> Result<(), Fault> {
-        match op {
-            Op::Alu { f, d, s } => {
-                let [a, b, c] = s.map(|r| &self.regs[r as usize]);
-                let values = f(a, b, c);
-                self.put(*d, mask, &values);
+    /// Lets the lanes at a join go on if all are there.
+    fn complete(&mut self, n: usize) {
+        let Some(j) = &self.joins[n] else { return };
+        if j.expected & self.live & !j.arrived != 0 {
+            return;
+        }
+        if let Some(j) = self.joins[n].take()
+            && j.arrived & self.live != 0
+        {
+            self.put(j.at, j.arrived & self.live, j.outer, j.returns, 0);
+        }
+    }
+
+    fn after_an_end(&mut self) {
+        // Inner joins may complete outer ones: those are looked at again then.
+        for n in 0..self.joins.len() {
+            self.complete(n);
+        }
+    }
+
+    /// Lets lanes at a join go on without the rest; tells whether there were any.
+    fn leave_a_join(&mut self) -> bool {
+        let Some(n) = self.joins.iter().position(|j| j.as_ref().is_some_and(|j| j.arrived & self.live != 0))
+        else {
+            return false;
+        };
+        let Some(j) = self.joins[n].as_mut() else { return false };
+        let lanes = j.arrived & self.live;
+        j.expected &= !j.arrived;
+        j.arrived = 0;
+        let (at, outer, returns) = (j.at, j.outer, j.returns.clone());
+        self.put(at, lanes, outer, returns, 0);
+        true
+    }
+
+    /// Runs an instruction for several lanes if all that it names wait there, in several paths.
+    fn meet_lanes(&mut self, block: &mut Block<'_>) -> Result<bool, (u32, Trouble)> {
+        let code = &block.launch.kernel.code;
+        for k in 0..self.paths.len() {
+            if !matches!(self.paths[k].wait, Wait::Lanes(_)) {
+                continue;
             }
-            Op::Load { to, at, bytes, signed } => {
-                for lane in lanes(mask) {
-                    let mut data = [0; 16];
-                    self.read(*at, lane, &mut data[..to.len() * *bytes as usize], shared)?;
-                    for (r, value) in to.iter().zip(data.chunks(*bytes as usize)) {
-                        let mut v = word(value);
-                        if *signed && *bytes < 4 {
-                            let up = 32 - 8 * bytes;
-                            v = u64::from((((v as u32) << up) as i32 >> up) as u32);
-                        }
-                        self.regs[*r as usize][lane] = v;
+            let at = self.paths[k].at;
+            let same = |p: &Path| match p.wait {
+                Wait::Lanes(lanes) if p.at == at => lanes,
+                _ => 0,
+            };
+            let lanes = self.paths.iter().fold(0, |all, p| all | same(p));
+            let (op, line) = (&code[at as usize].op, self.paths[k].line);
+            if self.together(op, lanes).map_err(|t| (line, t))? {
+                for p in &mut self.paths {
+                    if matches!(p.wait, Wait::Lanes(_)) && p.at == at {
+                        p.wait = Wait::Nothing;
+                        p.at += 1;
                     }
                 }
+                return Ok(true);
             }
-            Op::Store { from, at, bytes } => {
-                for lane in lanes(mask) {
-                    let mut data = [0; 16];
-                    for (r, value) in from.iter().zip(data.chunks_mut(*bytes as usize)) {
-                        value.copy_from_slice(&self.regs[*r as usize][lane].to_le_bytes()[..*bytes as usize]);
-                    }
-                    self.write(*at, lane, &data[..from.len() * *bytes as usize], shared)?;
-                }
-            }
-            Op::Atomic { d, at, bytes, f, b, c } => {
-                let _turn = ATOMIC.lock().unwrap_or_else(|e| e.into_inner());
-                for lane in lanes(mask) {
-                    let place = self.place_of(*at, lane, *bytes, Access::Atomic, shared)?;
-                    let mut old = [0; 8];
-                    place.read(&mut old[..*bytes as usize]);
-                    let old = u64::from_le_bytes(old);
-                    let new = f(old, self.regs[*b as usize][lane], self.regs[*c as usize][lane]);
-                    place.write(&new.to_le_bytes()[..*bytes as usize]);
-                    if let Some(d) = d {
-                        self.regs[*d as usize][lane] = old;
-                    }
-                }
-            }
-            Op::Pack { d, s, bits } => {
-                let values: Lanes = array::from_fn(|i| {
-                    let part = |r: Reg| self.regs[r as usize][i] & (u64::MAX >> (64 - bits));
-                    s.iter().enumerate().fold(0, |v, (n, &r)| v | part(r) << (bits * n as u32))
-                });
-                self.put(*d, mask, &values);
-            }
-            Op::Unpack { d, s, bits } => {
-                let whole = self.regs[*s as usize];
-                for (n, &d) in d.iter().enumerate() {
-                    let values = whole.map(|v| v >> (bits * n as u32) & (u64::MAX >> (64 - bits)));
-                    self.put(d, mask, &values);
-                }
-            }
-            Op::WarpBarrier { .. } => self.epoch += 1,
-            Op::ActiveMask { d } => self.put(*d, mask, &[mask.into(); 32]),
-            Op::Vote { kind, d, s, negated, .. } => {
-                let s = &self.regs[*s as usize];
-                let yes = lanes(mask).filter(|&i| (s[i] != 0) != *negated).fold(0u32, |m, i| m | 1 << i);
-                let v = match kind {
-                    Vote::All => u64::from(yes == mask),
-                    Vote::Any => u64::from(yes != 0),
-                    Vote::Uniform => u64::from(yes == mask || yes == 0),
-                    Vote::Ballot => yes.into(),
+        }
+        Ok(false)
+    }
+
+    /// Counts the warp at a barrier if all its lanes wait for that, in several paths.
+    fn meet_at_barrier(&mut self, block: &mut Block<'_>) -> Result<bool, (u32, Trouble)> {
+        let waits = |p: &Path| match p.wait {
+            Wait::Warp { lanes, .. } => lanes,
+            _ => 0,
+        };
+        let lanes = self.paths.iter().fold(0, |all, p| all | waits(p));
+        let Some(&Path { at, line, wait: Wait::Warp { meet, id, count, .. }, .. }) = self.paths.first()
+        else {
+            return Ok(false);
+        };
+        if lanes != self.live || self.paths.iter().any(|p| p.at != at) {
+            return Ok(false);
+        }
+        let (threads, holds) = (self.counted(count, lanes), self.holding(meet, lanes));
+        block.arrive(id, threads, count, holds).map_err(|t| (line, t))?;
+        for p in &mut self.paths {
+            if let Wait::Warp { meet, id, lanes, .. } = p.wait {
+                p.wait = if matches!(meet, Meet::Arrive) {
+                    Wait::Nothing
+                } else {
+                    Wait::Barrier { id, meet, lanes }
                 };
-                self.put(*d, mask, &[v; 32]);
-            }
-            Op::Shuffle { kind, d, p, s, .. } => self.shuffle(*kind, *d, *p, *s, mask),
-            Op::CopyAsync { to, from, bytes, size } => {
-                for lane in lanes(mask) {
-                    let [to, from] =
-                        [to, from].map(|a| self.regs[a.base as usize][lane].wrapping_add(a.offset as u64));
-                    let size = size.map_or(*bytes, |r| self.regs[r as usize][lane] as u32).min(*bytes);
-                    self.copies.push(Copy { lane, to, from, bytes: *bytes, size });
-                }
-            }
-            Op::Commit => self.groups.push(std::mem::take(&mut self.copies)),
-            Op::WaitGroups { left } => self.arrive(*left as usize, shared)?,
-            Op::Trap => return Err(Fault::new(FaultKind::IllegalInstruction, "trap")),
-            Op::Fence | Op::Branch { .. } | Op::Exit | Op::Barrier => {}
-        }
-        Ok(())
-    }
-
-    /// The PTX ISA's definition of shfl.sync.
-    fn shuffle(&mut self, kind: Shuffle, d: Reg, p: Option<Reg>, s: [Reg; 3], mask: u32) {
-        let [a, b, c] = s.map(|r| self.regs[r as usize]);
-        let mut valid = [0; 32];
-        let values: Lanes = array::from_fn(|lane| {
-            let (i, by) = (lane as i64, (b[lane] & 31) as i64);
-            let (clamp, segment) = ((c[lane] & 31) as i64, (c[lane] >> 8 & 31) as i64);
-            let top = (i & segment) | (clamp & !segment);
-            let (from, ok) = match kind {
-                Shuffle::Up => (i - by, i - by >= top),
-                Shuffle::Down => (i + by, i + by <= top),
-                Shuffle::Xor => (i ^ by, i ^ by <= top),
-                Shuffle::Index => {
-                    let from = (i & segment) | (by & !segment);
-                    (from, from <= top)
-                }
-            };
-            valid[lane] = ok.into();
-            a[if ok { from as usize } else { lane }]
-        });
-        self.put(d, mask, &values);
-        if let Some(p) = p {
-            self.put(p, mask, &valid);
-        }
-    }
-
-    /// Copies arrive, until `left` groups are on their way.
-    fn arrive(&mut self, left: usize, shared: &mut Shared) -> Result<(), Fault> {
-        if left == 0 {
-            self.groups.push(std::mem::take(&mut self.copies));
-        }
-        let done = self.groups.len().saturating_sub(left);
-        let groups: Vec<_> = self.groups.drain(..done).collect();
-        for copy in groups.into_iter().flatten() {
-            let mut data = [0; 16];
-            self.lane = copy.lane;
-            if copy.size > 0 {
-                self.global(copy.from, copy.size, false)?.read(&mut data[..copy.size as usize]);
-            }
-            let who = Who { thread: self.number * 32 + copy.lane as u32, epoch: self.epoch };
-            shared
-                .touch(copy.to, copy.bytes, Access::Write, who)?
-                .copy_from_slice(&data[..copy.bytes as usize]);
-        }
-        Ok(())
-    }
-
-    fn read(&mut self, at: Address, lane: usize, to: &mut [u8], shared: &mut Shared) -> Result<(), Fault> {
-        let place = self.place_of(at, lane, to.len() as u32, Access::Read, shared)?;
-        place.read(to);
-        Ok(())
-    }
-
-    fn write(&mut self, at: Address, lane: usize, from: &[u8], shared: &mut Shared) -> Result<(), Fault> {
-        let place = self.place_of(at, lane, from.len() as u32, Access::Write, shared)?;
-        place.write(from);
-        Ok(())
-    }
-
-    /// Where an address lies on the host, once it is certain that it may be touched.
-    fn place_of(
-        &mut self,
-        at: Address,
-        lane: usize,
-        bytes: u32,
-        access: Access,
-        shared: &mut Shared,
-    ) -> Result<Place, Fault> {
-        self.lane = lane;
-        let mut address = self.regs[at.base as usize][lane].wrapping_add(at.offset as u64);
-        let mut space = at.space;
-        if space == Space::Generic {
-            (space, address) = match address {
-                a if a >= LOCAL_BASE => (Space::Local, a - LOCAL_BASE),
-                a if a >= SHARED_BASE => (Space::Shared, a - SHARED_BASE),
-                a => (Space::Global, a),
-            };
-        }
-        if !address.is_multiple_of(bytes.into()) {
-            let what = format!("{bytes} bytes at the address {address:#x}: misaligned");
-            return Err(Fault::new(FaultKind::MisalignedAddress, what));
-        }
-        match space {
-            Space::Global | Space::Generic => self.global(address, bytes, access != Access::Read),
-            Space::Shared => {
-                let who = Who { thread: self.number * 32 + lane as u32, epoch: self.epoch };
-                let place = shared.touch(address, bytes, access, who)?;
-                Ok(Place(place.as_mut_ptr()))
-            }
-            Space::Local => {
-                let each = u64::from(self.launch.kernel.local_bytes);
-                inside(address, bytes, each, "local memory")?;
-                Ok(Place(&mut self.local[lane * each as usize + address as usize]))
-            }
-            Space::Param => {
-                inside(address, bytes, self.launch.params.len() as u64, "parameters")?;
-                // Parameters are only read: the decoder knows no store to them.
-                Ok(Place(self.launch.params[address as usize..].as_ptr().cast_mut()))
+                p.at += 1;
             }
         }
+        Ok(true)
     }
 
-    fn global(&mut self, address: u64, bytes: u32, write: bool) -> Result<Place, Fault> {
-        let memory = self.launch.memory;
-        let place = memory.resolve(address, bytes.into(), write);
-        place.map(Place).map_err(|what| Fault::new(FaultKind::IllegalAddress, what))
-    }
-}
-
-fn inside(at: u64, bytes: u32, len: u64, what: &str) -> Result<(), Fault> {
-    if at.checked_add(bytes.into()).is_some_and(|end| end <= len) {
-        return Ok(());
-    }
-    let what = format!("{bytes} bytes at {at} of {len} bytes of {what}: out of bounds");
-    Err(Fault::new(FaultKind::IllegalAddress, what))
-}
-
-fn word(bytes: &[u8]) -> u64 {
-    let mut v = [0; 8];
-    v[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(v)
-}
-
-/// Memory of the host that may be touched.
-#[derive(Clone, Copy)]
-struct Place(*mut u8);
-
-impl Place {
-    fn read(self, to: &mut [u8]) {
-        // SAFETY: `place_of` or `global` checked that so many bytes are there.
-        unsafe { std::ptr::copy_nonoverlapping(self.0, to.as_mut_ptr(), to.len()) }
+    /// How many threads of a warp count at a barrier: all of a warp where a number is given.
+    pub(super) fn counted(&self, count: Option<u32>, lanes: u32) -> u32 {
+        if count.is_some() { 32 } else { lanes.count_ones() }
     }
 
-    fn write(self, from: &[u8]) {
-        // SAFETY: as above.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), self.0, from.len()) }
+    /// What is wrong where lanes wait for others that never come.
+    fn stuck(&self) -> (u32, Trouble) {
+        let barrier = self.paths.iter().find(|p| matches!(p.wait, Wait::Warp { .. }));
+        let path = barrier.or(self.paths.first());
+        let (line, lanes) = path.map_or((0, 0), |p| (p.line, p.lanes));
+        let what = match barrier {
+            Some(_) => format!(
+                "barrier divergence: of the lanes {:08x}, only {lanes:08x} are at the barrier",
+                self.live
+            ),
+            None => format!("the lanes {lanes:08x} wait for lanes of the warp that never come"),
+        };
+        (line, Trouble::new(FaultKind::LaunchFailure, None, what))
     }
 }
