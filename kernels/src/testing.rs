@@ -1,7 +1,9 @@
 //! What the tests of drivers have in common: a kernel that multiplies numbers, as each driver writes it, the commands
-//! that run it, and words in memory.
+//! that run it, words in memory, and the conformance of each variant of attention.
 
-use crate::{Command, Dispatch, Driver, Kernel, Region};
+use crate::{Command, Dispatch, Driver, Engine, Kernel, Region};
+use halite_hal::conformance::{Options, run};
+use halite_hal::{Attention, DType, Op, OpDesc, TensorRef};
 use std::sync::Arc;
 
 /// The description of a kernel `y[i] = k · x[i]` with parameters `n` and `k`, bindings `x` and `y`, and workgroups of
@@ -46,4 +48,50 @@ pub fn bytes(words: &[u32]) -> Vec<u8> {
 /// They can't be read.
 pub fn words<D: Driver>(driver: &D, memory: &Arc<D::Memory>, n: u64) -> Vec<u32> {
     driver.download(memory, 0, 4 * n).unwrap().wait_as().unwrap()
+}
+
+/// Forces each variant of attention and of its gradient through every `step`th case of the conformance suite. One
+/// variant in `turns` takes its turn, as `HALITE_SLICE=i/n` in the environment says, for drivers take long to compile
+/// them; all do for `0/1`.
+///
+/// # Panics
+/// A variant fails a case.
+pub fn attention_conforms<D: Driver>(device: &mut Engine<D>, turns: usize, step: usize) {
+    let slice = std::env::var("HALITE_SLICE").unwrap_or_else(|_| "0/20".into());
+    let slice = slice.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    let (turn, of): (usize, usize) = slice.expect("HALITE_SLICE is i/n");
+    for desc in [attention(), attention_backward()] {
+        let variants = device.variants(&desc).into_iter().enumerate();
+        for (i, variant) in variants.filter(|(i, _)| of == 1 || i % turns == turn % turns) {
+            device.force_variant(Some(variant.to_string()));
+            let mut options = Options::default();
+            options.op = Some(desc.kind.name().into());
+            options.slice = Some((i % step, step));
+            let report = run(device, &options);
+            println!("{variant}: {report}");
+            assert!(report.passed() && report.ops[0].passed > 0, "{variant}: {report}");
+        }
+    }
+}
+
+const Q: [usize; 3] = [2, 4, 32];
+const KV: [usize; 3] = [4000, 2, 32];
+
+fn f32s(slot: u32, shape: &[usize]) -> TensorRef {
+    TensorRef::slot(slot, DType::F32, shape)
+}
+
+/// Attention of sizes that all variants can do.
+fn attention() -> OpDesc {
+    let [q, k, v, out] = [f32s(0, &Q), f32s(1, &KV), f32s(2, &KV), f32s(3, &Q)];
+    let seqs = TensorRef::slot(7, DType::I32, &[2, 4]);
+    Op::attention(Attention::causal(0.5), q, k, v, seqs, out, f32s(6, &[2, 4])).desc()
+}
+
+/// The gradient of [`attention`].
+fn attention_backward() -> OpDesc {
+    let [dout, q, k, v, out] = [f32s(5, &Q), f32s(0, &Q), f32s(1, &KV), f32s(2, &KV), f32s(3, &Q)];
+    let seqs = TensorRef::slot(7, DType::I32, &[2, 4]);
+    let inputs = [dout, q, k, v, out, f32s(6, &[2, 4]), seqs];
+    Op::attention_backward(Attention::causal(0.5), inputs, [f32s(8, &Q), f32s(9, &KV), f32s(10, &KV)]).desc()
 }

@@ -22,7 +22,7 @@ fn names(device: &VulkanDevice) -> BTreeSet<String> {
 /// Every variant takes its turn on a part of the cases, and on more until it has met one that it does.
 #[test]
 fn every_variant_conforms() {
-    const PARTS: usize = 8;
+    const PARTS: usize = 16;
     let options = DeviceOptions::default();
     for index in 0..VulkanBackend::new().devices().len() {
         let driver = VulkanDriver::new(index, &options).unwrap();
