@@ -128,10 +128,14 @@ impl Place {
         ran
     }
 
-    /// The selectors of all devices.
+    /// The selectors of all devices; of those of one kind, if `HALITE_TEST_DEVICES` says so.
     pub fn devices(&self) -> Vec<String> {
         let devices = self.ok("devices --json").json();
-        devices.as_array().unwrap().iter().map(|d| d["selector"].as_str().unwrap().to_string()).collect()
+        let all = devices.as_array().unwrap().iter().map(|d| d["selector"].as_str().unwrap().to_string());
+        match std::env::var("HALITE_TEST_DEVICES") {
+            Ok(kind) => all.filter(|selector| selector.split(':').next() == Some(&kind)).collect(),
+            Err(_) => all.collect(),
+        }
     }
 
     /// Runs what must fail, with one line that holds all of `words`.
