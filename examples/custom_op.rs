@@ -72,9 +72,9 @@ struct Kernels;
 /// The engine puts functions before this that hide where and how `x` and `y` lie: `at_x` and `at_y` find an
 /// element, `ld_x` reads it as f32, whatever its dtype, and `st_y` writes it. A larger kernel would be a file
 /// of its own, `wgsl/NAME`, taken in with `halite::kernels::template!("NAME")`.
-const KERNEL: Template = Template {
-    name: "squared_relu",
-    text: "
+const KERNEL: Template = Template::wgsl(
+    "squared_relu",
+    "
         @compute {{ workgroup }}
         fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                 @builtin(local_invocation_index) lane: u32) {
@@ -85,7 +85,7 @@ const KERNEL: Template = Template {
             let positive = max(ld_x(at_x(row, column)), 0.0);
             st_y(at_y(row, column), positive * positive);
         }",
-};
+);
 
 impl KernelSet for Kernels {
     fn variants(&self, desc: &OpDesc, info: &DeviceInfo) -> Vec<Variant> {

@@ -21,7 +21,7 @@ pub use driver::{Command, Dispatch, Driver, Region, Ticket, Traits};
 pub use engine::{Engine, HostKernel};
 pub use identity::{uuid, vendor};
 pub use lowering::{Launch, LaunchBuilder, Lowering};
-pub use program::{ENTRY, Kernel, Parsed, TranslateError};
+pub use program::{ENTRY, Kernel, Language, Parsed, TranslateError};
 pub use quirks::{Avoid, Quirk, vulkan_quirks};
 pub use set::{KernelSet, Variant};
 pub use source::{Access, Literal, Source, Template};

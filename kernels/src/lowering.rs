@@ -1,7 +1,7 @@
 //! From an op to kernel launches: what kernel sets build.
 
 use crate::source::{OperandSpec, Store};
-use crate::{Access, Literal, Source, Template};
+use crate::{Access, Language, Literal, Source, Template};
 use halite_hal::{DType, DeviceInfo, Error, OpDesc, Result, TensorRef};
 use std::collections::BTreeMap;
 
@@ -82,6 +82,7 @@ impl<'a> Lowering<'a> {
             values: Vec::new(),
             workgroup: [1; 3],
             subgroup: None,
+            dynamic_bytes: 0,
         }
     }
 
@@ -107,6 +108,7 @@ pub struct LaunchBuilder<'l, 'a> {
     values: Vec<u32>,
     workgroup: [u32; 3],
     subgroup: Option<u32>,
+    dynamic_bytes: u32,
 }
 
 impl LaunchBuilder<'_, '_> {
@@ -122,7 +124,11 @@ impl LaunchBuilder<'_, '_> {
 
     /// Names an operand.
     pub fn operand(mut self, name: &'static str, t: &TensorRef, access: Access) -> Self {
-        let store = store_of(t, access);
+        let store = match (self.template.language, access) {
+            (Language::Wgsl, _) | (_, Access::Read) => store_of(t, access),
+            // It writes elements of any size.
+            (Language::CudaC, _) => Store::Word,
+        };
         let spec = OperandSpec {
             name,
             dtype: t.dtype,
@@ -177,6 +183,12 @@ impl LaunchBuilder<'_, '_> {
         self
     }
 
+    /// Bytes of workgroup memory that the launch gives a kernel in CUDA C, beside what it declares.
+    pub fn dynamic_bytes(mut self, bytes: u32) -> Self {
+        self.dynamic_bytes = bytes;
+        self
+    }
+
     /// Ends the launch with a grid of `groups` workgroups in a row. A row may be longer than an axis of the
     /// device's grid: it is folded, and the kernel counts
     /// `group = workgroup_id.x + workgroup_id.y * num_workgroups.x`, which may be beyond the last.
@@ -225,6 +237,7 @@ impl LaunchBuilder<'_, '_> {
                 params: self.params,
                 workgroup: self.workgroup,
                 subgroup: self.subgroup,
+                dynamic_bytes: self.dynamic_bytes,
             },
             operands,
             values: self.values,

@@ -8,14 +8,37 @@ use naga::{AddressSpace, Handle, TypeInner};
 /// The name of every kernel's entry point.
 pub const ENTRY: &str = "main";
 
-/// A compute kernel in WGSL. Binding 0 of group 0 is the parameter block, a uniform struct of 32-bit
-/// scalars; bindings 1, 2, … are storage buffers.
+/// What a kernel is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Language {
+    /// WGSL, which is translated into what a driver takes: the portable kernels. Binding 0 of group 0 is the
+    /// parameter block, a uniform struct of 32-bit scalars; bindings 1, 2, … are storage buffers.
+    Wgsl,
+    /// CUDA C, for the devices of the CUDA backend alone. The kernel's name and arguments are those that
+    /// [`writer::write`] would give it.
+    CudaC,
+}
+
+impl std::fmt::Display for Language {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Language::Wgsl => "WGSL",
+            Language::CudaC => "CUDA C",
+        })
+    }
+}
+
+/// A compute kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Kernel {
     /// For messages and caches.
     pub name: String,
     /// The source; its entry point is [`ENTRY`].
-    pub wgsl: String,
+    pub text: String,
+    /// What the source is written in.
+    pub language: Language,
+    /// Bytes of workgroup memory that a launch gives a kernel in CUDA C. WGSL declares all of its own.
+    pub dynamic_bytes: u32,
     /// Number of storage bindings.
     pub bindings: usize,
     /// 32-bit words in the parameter block; 0 if there is none.
@@ -58,6 +81,14 @@ pub enum TranslateError {
         /// The construct.
         message: String,
     },
+    /// It is written for other devices.
+    #[error("kernel {kernel} is written in {language}, which can't be translated")]
+    Native {
+        /// The kernel's name.
+        kernel: String,
+        /// The language.
+        language: Language,
+    },
 }
 
 /// A parsed and validated kernel.
@@ -87,7 +118,9 @@ impl Kernel {
     pub fn from_wgsl(name: impl Into<String>, wgsl: impl Into<String>) -> Result<Kernel, TranslateError> {
         let mut kernel = Kernel {
             name: name.into(),
-            wgsl: wgsl.into(),
+            text: wgsl.into(),
+            language: Language::Wgsl,
+            dynamic_bytes: 0,
             bindings: 0,
             params: 0,
             wide_params: false,
@@ -126,12 +159,29 @@ impl Kernel {
         Ok(kernel)
     }
 
+    /// The kernel in CUDA C: itself, if that is what it is written in.
+    ///
+    /// # Errors
+    /// When it isn't valid, or has what CUDA C can't express.
+    pub fn to_cuda_c(&self) -> Result<Kernel, TranslateError> {
+        if self.language == Language::CudaC {
+            return Ok(self.clone());
+        }
+        let parsed = self.parse()?;
+        let dynamic_bytes = writer::dynamic_bytes(&parsed.module, Dialect::CudaC);
+        let text = parsed.c(Dialect::CudaC)?;
+        Ok(Kernel { text, language: Language::CudaC, dynamic_bytes, ..self.clone() })
+    }
+
     /// Parses and validates.
     pub fn parse(&self) -> Result<Parsed, TranslateError> {
         let name = self.name.clone();
-        let module = naga::front::wgsl::parse_str(&self.wgsl).map_err(|e| TranslateError::Parse {
+        if self.language != Language::Wgsl {
+            return Err(TranslateError::Native { kernel: name, language: self.language });
+        }
+        let module = naga::front::wgsl::parse_str(&self.text).map_err(|e| TranslateError::Parse {
             kernel: name.clone(),
-            message: e.emit_to_string(&self.wgsl),
+            message: e.emit_to_string(&self.text),
         })?;
         let capabilities = Capabilities::SHADER_INT64
             | Capabilities::SUBGROUP
@@ -143,7 +193,7 @@ impl Kernel {
         validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
         let info = validator.validate(&module).map_err(|e| TranslateError::Invalid {
             kernel: name.clone(),
-            message: e.emit_to_string(&self.wgsl),
+            message: e.emit_to_string(&self.text),
         })?;
         Ok(Parsed { name, module, info })
     }
@@ -190,11 +240,6 @@ impl Parsed {
         })
     }
 
-    /// Bytes of workgroup memory that a launch of the kernel in CUDA C gives; 0 where the kernel declares it.
-    pub fn dynamic_workgroup_bytes(&self) -> u32 {
-        writer::dynamic_bytes(&self.module, Dialect::CudaC)
-    }
-
     /// OpenCL C or CUDA C; the kernel's name and arguments are as [`writer::write`] says.
     pub fn c(&self, dialect: Dialect) -> Result<String, TranslateError> {
         let target = match dialect {
@@ -222,7 +267,9 @@ mod tests {
     fn kernel(wgsl: &str) -> Kernel {
         Kernel {
             name: "k".into(),
-            wgsl: wgsl.into(),
+            text: wgsl.into(),
+            language: Language::Wgsl,
+            dynamic_bytes: 0,
             bindings: 1,
             params: 0,
             wide_params: false,
@@ -258,6 +305,13 @@ mod tests {
             let e = Kernel::from_wgsl("k", wgsl.replacen(from, to, 1)).unwrap_err().to_string();
             assert!(e.contains("kernel k") && e.contains(why), "{e}");
         }
+    }
+
+    #[test]
+    fn kernels_for_one_vendor_are_not_translated() {
+        let kernel = Kernel { language: Language::CudaC, ..kernel("__global__ void main_() {}") };
+        let e = kernel.parse().unwrap_err().to_string();
+        assert_eq!(e, "kernel k is written in CUDA C, which can't be translated");
     }
 
     #[test]

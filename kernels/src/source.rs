@@ -1,4 +1,6 @@
-//! A kernel before it is compiled: a WGSL template, what fills it in, and how its operands are stored.
+//! A kernel before it is compiled: a template, what fills it in, and how its operands are stored.
+//!
+//! Templates are WGSL, or CUDA C for kernels that only CUDA's devices can have; for those see `source/cuda.rs`.
 //!
 //! The text starts with a header that is generated here: the parameter block, the bindings, and for each
 //! operand `x` functions that hide its dtype and layout:
@@ -13,7 +15,9 @@
 //! A template sees its literals, and for each operand `x` an object with `dtype`, `rank`, `wide` (aligned
 //! for `ld4`/`st4`), `contiguous` (last stride 1).
 
-use crate::{Kernel, Traits};
+mod cuda;
+
+use crate::{Kernel, Language, Traits};
 use halite_hal::{DType, Result};
 use minijinja::{Environment, Value, context};
 use std::borrow::Cow;
@@ -21,25 +25,43 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-/// A WGSL template.
+/// A template of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Template {
     /// Its name, for messages.
     pub name: &'static str,
     /// The text.
     pub text: &'static str,
+    /// What the text is written in.
+    pub language: Language,
+}
+
+impl Template {
+    /// A template in WGSL.
+    pub const fn wgsl(name: &'static str, text: &'static str) -> Self {
+        Template { name, text, language: Language::Wgsl }
+    }
 }
 
 /// A [`Template`] from a file of `kernels/wgsl`.
 #[macro_export]
 macro_rules! template {
     ($name:literal) => {
+        $crate::Template::wgsl($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/wgsl/", $name)))
+    };
+}
+
+/// A [`Template`] in CUDA C from a file of `kernels/cuda`.
+macro_rules! cuda_template {
+    ($name:literal) => {
         $crate::Template {
             name: $name,
-            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/wgsl/", $name)),
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/cuda/", $name)),
+            language: $crate::Language::CudaC,
         }
     };
 }
+pub(crate) use cuda_template;
 
 /// A value that a template is filled in with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +146,8 @@ pub struct Source {
     pub(crate) params: Vec<(&'static str, &'static str)>,
     pub(crate) workgroup: [u32; 3],
     pub(crate) subgroup: Option<u32>,
+    /// See [`Kernel::dynamic_bytes`].
+    pub(crate) dynamic_bytes: u32,
 }
 
 macro_rules! common {
@@ -163,7 +187,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 impl Source {
     /// Name of the kernel, for messages.
     pub fn name(&self) -> &'static str {
-        self.template.name.trim_end_matches(".wgsl")
+        self.template.name.trim_end_matches(".wgsl").trim_end_matches(".cu")
     }
 
     fn bindings(&self) -> usize {
@@ -205,13 +229,20 @@ impl Source {
             let value = context! { dtype => o.dtype.name(), rank => o.rank, wide => o.wide, contiguous => o.contiguous };
             values.insert(o.name, value);
         }
+        let native = self.template.language == Language::CudaC;
+        if native {
+            self.cuda_values(&mut values);
+        }
         let body =
             ENVIRONMENT.render_named_str(self.template.name, self.template.text, &values).map_err(fail)?;
         let wide_params = traits.wide_params && self.param_words() > 0;
         let body = if wide_params { first_in_main(&body, "narrow_params();") } else { body };
+        let header = if native { self.cuda_header() } else { self.header(traits) };
         Ok(Kernel {
             name: self.name().into(),
-            wgsl: self.header(traits) + &body,
+            text: header + &body,
+            language: self.template.language,
+            dynamic_bytes: self.dynamic_bytes,
             wide_params,
             bindings: self.bindings(),
             params: self.param_words(),
@@ -220,13 +251,19 @@ impl Source {
         })
     }
 
-    fn header(&self, traits: &Traits) -> String {
+    /// Names and WGSL types of the words of the parameter block.
+    fn param_names(&self) -> Vec<(String, &'static str)> {
         let mut params: Vec<(String, &str)> =
             self.params.iter().map(|(name, ty)| (name.to_string(), *ty)).collect();
         for o in &self.operands {
             params.push((format!("{}_o", o.name), "u32"));
             params.extend((0..o.rank).map(|axis| (format!("{}_s{axis}", o.name), "u32")));
         }
+        params
+    }
+
+    fn header(&self, traits: &Traits) -> String {
+        let params = self.param_names();
         let mut s = String::new();
         if traits.wide_params {
             wide(&params, &mut s);

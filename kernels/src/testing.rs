@@ -1,7 +1,7 @@
 //! What the tests of drivers have in common: a kernel that multiplies numbers, as each driver writes it, the commands
 //! that run it, words in memory, and the conformance of each variant of attention.
 
-use crate::{Command, Dispatch, Driver, Engine, Kernel, Region};
+use crate::{Command, Dispatch, Driver, Engine, Kernel, Language, Region};
 use halite_hal::conformance::{Options, run};
 use halite_hal::{Attention, DType, Op, OpDesc, TensorRef};
 use std::sync::Arc;
@@ -11,7 +11,9 @@ use std::sync::Arc;
 pub fn scale(wgsl: &str) -> Kernel {
     Kernel {
         name: "scale".into(),
-        wgsl: wgsl.into(),
+        text: wgsl.into(),
+        language: Language::Wgsl,
+        dynamic_bytes: 0,
         bindings: 2,
         params: 2,
         wide_params: false,

@@ -6,11 +6,10 @@ use crate::handle::Event;
 use crate::info::{Found, scan};
 use crate::memory::CudaMemory;
 use crate::prepared::{CudaPrepared, Step};
-use crate::program::{Compiler, CudaProgram, Interface};
+use crate::program::{Compiler, CudaProgram};
 use crate::queue::Queue;
 use cudarc::driver::sys::{self, CUcontext, CUdeviceptr, CUmemPool_attribute, CUresult, CUstream};
 use halite_hal::{DeviceInfo, DeviceOptions, Error, Readback, Result};
-use halite_kernels::writer::Dialect;
 use halite_kernels::{Cache, Command, Driver, Kernel, Ticket};
 use std::ffi::c_void;
 use std::fmt;
@@ -164,18 +163,6 @@ impl CudaDriver {
         Ok(CudaMemory::imported(address, bytes))
     }
 
-    /// Compiles CUDA C with the interface of `kernel`, in place of its WGSL. Its kernel is called, and takes,
-    /// what those do that [`writer::write`](halite_kernels::writer::write) makes.
-    pub(crate) fn compile_source(
-        &self,
-        kernel: &Kernel,
-        source: &str,
-        dynamic_bytes: u32,
-    ) -> Result<CudaProgram> {
-        let interface = Interface { name: &kernel.name, workgroup: kernel.workgroup, dynamic_bytes };
-        self.compiler.compile(&self.context, source, &interface)
-    }
-
     /// Seconds that a step takes by the device's clock. The stream is idle, and the context current.
     fn time_step(&self, step: &Step) -> Result<f64> {
         let time = || -> Result<f64, CUresult> {
@@ -212,10 +199,9 @@ impl Driver for CudaDriver {
     }
 
     fn compile(&self, kernel: &Kernel) -> Result<CudaProgram> {
-        let parsed = kernel.parse()?;
-        let source = parsed.c(Dialect::CudaC)?;
-        tracing::trace!("{}:\n{source}", kernel.name);
-        self.compile_source(kernel, &source, parsed.dynamic_workgroup_bytes())
+        let kernel = kernel.to_cuda_c()?;
+        tracing::trace!("{}:\n{}", kernel.name, kernel.text);
+        self.compiler.compile(&self.context, &kernel)
     }
 
     fn submit(&self, commands: &[Command<Self>]) -> Result<Ticket> {

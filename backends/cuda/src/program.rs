@@ -6,7 +6,7 @@ use crate::handle::Module;
 use crate::nvrtc::{self, OPTIONS};
 use cudarc::driver::sys::{self, CUfunction, CUfunction_attribute as Attribute, CUjit_option, CUresult};
 use halite_hal::{Error, Result};
-use halite_kernels::{Cache, ENTRY, writer};
+use halite_kernels::{Cache, ENTRY, Kernel, writer};
 use std::ffi::{CStr, CString, c_void};
 use std::fmt;
 use std::ptr;
@@ -47,27 +47,14 @@ pub(crate) struct Compiler {
     pub local_memory_bytes: u64,
 }
 
-/// What is expected of a program, by the kernel that it is made from.
-pub(crate) struct Interface<'a> {
-    pub name: &'a str,
-    pub workgroup: [u32; 3],
-    /// Bytes of workgroup memory that the source leaves to the launch.
-    pub dynamic_bytes: u32,
-}
-
 /// The driver refused PTX: its code and its compiler's log.
 struct Refusal(CUresult, String);
 
 impl Compiler {
-    /// Compiles the kernel of `source` that the writer calls that of [`ENTRY`].
-    pub(crate) fn compile(
-        &self,
-        context: &Arc<Context>,
-        source: &str,
-        interface: &Interface<'_>,
-    ) -> Result<CudaProgram> {
-        let name = interface.name;
-        self.check_sizes(&context.selector, interface)?;
+    /// Compiles a kernel in CUDA C.
+    pub(crate) fn compile(&self, context: &Arc<Context>, kernel: &Kernel) -> Result<CudaProgram> {
+        let (name, source) = (&kernel.name, &kernel.text);
+        self.check_sizes(&context.selector, kernel)?;
         let nvrtc = nvrtc::get().map_err(|why| Error::backend(&context.selector, why))?;
         let version = nvrtc.version();
         let key = key(&version, source);
@@ -95,17 +82,17 @@ impl Compiler {
                 module
             }
         };
-        self.finish(context, module, interface)
+        self.finish(context, module, kernel)
     }
 
     /// Refuses workgroups that no launch could have.
-    fn check_sizes(&self, selector: &str, interface: &Interface<'_>) -> Result<()> {
-        let name = interface.name;
-        for (axis, n) in interface.workgroup.into_iter().enumerate() {
+    fn check_sizes(&self, selector: &str, kernel: &Kernel) -> Result<()> {
+        let name = &kernel.name;
+        for (axis, n) in kernel.workgroup.into_iter().enumerate() {
             let what = format!("invocations of a workgroup of kernel {name} along axis {axis}");
             limit(selector, what, n.into(), self.workgroup_sizes[axis])?;
         }
-        let invocations = interface.workgroup.iter().map(|&n| u64::from(n)).product();
+        let invocations = kernel.workgroup.iter().map(|&n| u64::from(n)).product();
         limit(
             selector,
             format!("invocations of a workgroup of kernel {name}"),
@@ -115,13 +102,8 @@ impl Compiler {
     }
 
     /// Finds the function, and refuses what could only fail when it is run.
-    fn finish(
-        &self,
-        context: &Arc<Context>,
-        module: Module,
-        interface: &Interface<'_>,
-    ) -> Result<CudaProgram> {
-        let name = interface.name;
+    fn finish(&self, context: &Arc<Context>, module: Module, kernel: &Kernel) -> Result<CudaProgram> {
+        let name = &kernel.name;
         let what = |code| context.failed(&format!("kernel {name}"), code);
         let entry =
             CString::new(writer::kernel_name(ENTRY)).map_err(|e| Error::backend("cuda", e.to_string()))?;
@@ -139,24 +121,23 @@ impl Compiler {
         };
         // It depends on the registers that the kernel takes.
         let maximum = of_function(Attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?;
-        let invocations = interface.workgroup.iter().map(|&n| u64::from(n)).product();
+        let invocations = kernel.workgroup.iter().map(|&n| u64::from(n)).product();
         let selector = &context.selector;
         limit(selector, format!("invocations of a workgroup of kernel {name}"), invocations, maximum)?;
         let local =
-            of_function(Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)? + u64::from(interface.dynamic_bytes);
+            of_function(Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)? + u64::from(kernel.dynamic_bytes);
         limit(selector, format!("bytes of local memory of kernel {name}"), local, self.local_memory_bytes)?;
-        if interface.dynamic_bytes > 0 {
+        if kernel.dynamic_bytes > 0 {
             let attribute = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function's module is alive.
-            let code =
-                unsafe { sys::cuFuncSetAttribute(function, attribute, interface.dynamic_bytes as i32) };
+            let code = unsafe { sys::cuFuncSetAttribute(function, attribute, kernel.dynamic_bytes as i32) };
             check(code).map_err(what)?;
         }
         Ok(CudaProgram {
             function,
             name: name.into(),
-            workgroup: interface.workgroup,
-            dynamic_bytes: interface.dynamic_bytes,
+            workgroup: kernel.workgroup,
+            dynamic_bytes: kernel.dynamic_bytes,
             _module: module,
         })
     }

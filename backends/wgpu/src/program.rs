@@ -46,7 +46,7 @@ impl WgpuProgram {
             info.driver.as_bytes(),
             info.name.as_bytes(),
             info.uuid.as_deref().unwrap_or_default().as_bytes(),
-            kernel.wgsl.as_bytes(),
+            kernel.text.as_bytes(),
         ];
         let known = cache.get(&key);
         let make = || {
@@ -63,7 +63,7 @@ impl WgpuProgram {
             checks.int_div_checks = true;
             let source = wgpu::ShaderModuleDescriptor {
                 label: Some(&kernel.name),
-                source: wgpu::ShaderSource::Wgsl(kernel.wgsl.as_str().into()),
+                source: wgpu::ShaderSource::Wgsl(kernel.text.as_str().into()),
             };
             // SAFETY: kernels stay inside their bindings, and their loops end.
             let module = unsafe { device.create_shader_module_trusted(source, checks) };

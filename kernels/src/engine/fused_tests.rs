@@ -153,8 +153,8 @@ fn fused_kernels_translate_for_every_interface() {
         for ready in d.ready(&layer().concat()).unwrap().0 {
             for traits in [Traits::new(), Traits::tracked(), wide] {
                 let kernel = ready.launch.source.render(&traits).unwrap();
-                let parsed = kernel.parse().unwrap_or_else(|e| panic!("{e}\n{}", kernel.wgsl));
-                parsed.spirv().unwrap_or_else(|e| panic!("{e}\n{}", kernel.wgsl));
+                let parsed = kernel.parse().unwrap_or_else(|e| panic!("{e}\n{}", kernel.text));
+                parsed.spirv().unwrap_or_else(|e| panic!("{e}\n{}", kernel.text));
                 assert_eq!(kernel.wide_params, traits.wide_params);
             }
         }

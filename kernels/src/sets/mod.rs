@@ -64,10 +64,10 @@ pub(crate) mod tests {
                     for launch in lowering.finish().launches {
                         for traits in [Traits::new(), Traits::tracked()] {
                             let kernel = launch.source.render(&traits).unwrap();
-                            if seen.insert(kernel.wgsl.clone()) {
+                            if seen.insert(kernel.text.clone()) {
                                 let parsed = kernel.parse();
-                                let parsed = parsed.unwrap_or_else(|e| panic!("{e}\n{}", kernel.wgsl));
-                                parsed.spirv().unwrap_or_else(|e| panic!("{e}\n{}", kernel.wgsl));
+                                let parsed = parsed.unwrap_or_else(|e| panic!("{e}\n{}", kernel.text));
+                                parsed.spirv().unwrap_or_else(|e| panic!("{e}\n{}", kernel.text));
                             }
                         }
                     }

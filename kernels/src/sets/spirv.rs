@@ -92,12 +92,12 @@ fn spirv_of_every_kernel_passes_the_validator() {
                     set.lower(op, &variant, &mut lowering).unwrap_or_else(|e| panic!("{}: {e}", op.desc()));
                     for launch in lowering.finish().launches {
                         let kernel = launch.source.render(&Traits::new()).unwrap();
-                        if !seen.insert(kernel.wgsl.clone()) {
+                        if !seen.insert(kernel.text.clone()) {
                             continue;
                         }
                         let words = kernel.parse().and_then(|p| p.spirv());
-                        let words = words.unwrap_or_else(|e| panic!("{e}\n{}", kernel.wgsl));
-                        validate(&words).unwrap_or_else(|e| panic!("{variant}: {e}\n{}", kernel.wgsl));
+                        let words = words.unwrap_or_else(|e| panic!("{e}\n{}", kernel.text));
+                        validate(&words).unwrap_or_else(|e| panic!("{variant}: {e}\n{}", kernel.text));
                     }
                 }
             }

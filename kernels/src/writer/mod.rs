@@ -13,7 +13,7 @@
 //!
 //! The kernel is called [`kernel_name`] of the entry point. Workgroup size is part of the source. A CUDA C kernel
 //! declares up to 48 KiB of workgroup memory; where it has more, the launch gives all of it, as many bytes as
-//! [`Parsed::dynamic_workgroup_bytes`](crate::Parsed::dynamic_workgroup_bytes) says.
+//! [`Kernel::dynamic_bytes`](crate::Kernel::dynamic_bytes) of [`Kernel::to_cuda_c`](crate::Kernel::to_cuda_c) says.
 //!
 //! # What is promised, and what is left to the kernel
 //!

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
     use crate::Kernel;
 
-    fn kernel(vectors: u32) -> crate::Parsed {
+    fn kernel(vectors: u32) -> Kernel {
         let wgsl = format!(
             "@group(0) @binding(1) var<storage, read_write> y: array<f32>;
             var<workgroup> flag: u32;
@@ -51,27 +51,28 @@ mod tests {
                 y[i] = tile[31u - i].x + f32(flag);
             }}"
         );
-        Kernel::from_wgsl("k", wgsl).unwrap().parse().unwrap()
+        Kernel::from_wgsl("k", wgsl).unwrap()
     }
 
     #[test]
     fn much_memory_is_left_to_the_launch() {
         // 3071 vectors and the flag's 16 bytes are 48 KiB.
-        let small = kernel(3071);
-        assert_eq!(small.dynamic_workgroup_bytes(), 0);
-        let source = small.c(Dialect::CudaC).unwrap();
+        let small = kernel(3071).to_cuda_c().unwrap();
+        assert_eq!(small.dynamic_bytes, 0);
+        let source = small.text;
         assert!(
             source.contains("__shared__ uint flag;") && !source.contains("extern __shared__"),
             "{source}"
         );
 
-        let large = kernel(3072);
-        assert_eq!(large.dynamic_workgroup_bytes(), (48 << 10) + 16);
-        let source = large.c(Dialect::CudaC).unwrap();
+        let wgsl = kernel(3072);
+        let large = wgsl.to_cuda_c().unwrap();
+        assert_eq!(large.dynamic_bytes, (48 << 10) + 16);
+        let source = large.text;
         assert_eq!(source.matches("__shared__").count(), 1, "{source}");
         assert!(source.contains("extern __shared__ uint4 workgroup_memory[];"), "{source}");
         assert!(source.contains("uint &flag = *(uint *)((char *)workgroup_memory + 0);"), "{source}");
         assert!(source.contains("((char *)workgroup_memory + 16);"), "{source}");
-        assert!(!large.c(Dialect::OpenClC).unwrap().contains("workgroup_memory"));
+        assert!(!wgsl.parse().unwrap().c(Dialect::OpenClC).unwrap().contains("workgroup_memory"));
     }
 }

@@ -6,7 +6,7 @@ use crate::program::key;
 use crate::{CudaBackend, CudaDevice};
 use halite_hal::{Backend, DType, Device, Op, Profile, StreamId, TensorRef};
 use halite_kernels::testing::{self, bytes, dispatch, region, words};
-use halite_kernels::{Dispatch, ENTRY, writer};
+use halite_kernels::{Dispatch, ENTRY, Language, writer};
 
 /// `y[i] = k * x[i]`.
 const SCALE: &str = "
@@ -16,16 +16,13 @@ const SCALE: &str = "
         if (i < p.n) y[i] = p.k * x[i];
     }";
 
-fn source() -> String {
-    SCALE.replace("NAME", &writer::kernel_name(ENTRY))
-}
-
 fn scale() -> Kernel {
-    testing::scale("")
+    let source = SCALE.replace("NAME", &writer::kernel_name(ENTRY));
+    Kernel { language: Language::CudaC, ..testing::scale(&source) }
 }
 
 fn compile(driver: &CudaDriver) -> Arc<CudaProgram> {
-    Arc::new(driver.compile_source(&scale(), &source(), 0).unwrap())
+    Arc::new(driver.compile(&scale()).unwrap())
 }
 
 fn drivers(options: &DeviceOptions) -> Vec<CudaDriver> {
@@ -114,8 +111,8 @@ fn nothing_to_do_is_no_command() {
 #[test]
 fn a_kernel_that_does_not_compile_is_told_with_the_compilers_words() {
     for d in all() {
-        let faulty = source().replace("p.k", "p.no_such_member");
-        let e = d.compile_source(&scale(), &faulty, 0).unwrap_err().to_string();
+        let faulty = scale().text.replace("p.k", "p.no_such_member");
+        let e = d.compile(&Kernel { text: faulty, ..scale() }).unwrap_err().to_string();
         assert!(e.contains("kernel scale") && e.contains("no_such_member"), "{e}");
         // The device goes on.
         compile(&d);
@@ -125,13 +122,13 @@ fn a_kernel_that_does_not_compile_is_told_with_the_compilers_words() {
 #[test]
 fn a_kernel_that_could_not_run_is_refused() {
     for d in all() {
-        let refusal = |kernel: &Kernel, dynamic| d.compile_source(kernel, &source(), dynamic).unwrap_err();
+        let refusal = |kernel| d.compile(&kernel).unwrap_err();
         let too_many = d.info.max_workgroup_size + 1;
-        let e = refusal(&Kernel { workgroup: [1, too_many, 1], ..scale() }, 0);
+        let e = refusal(Kernel { workgroup: [1, too_many, 1], ..scale() });
         assert!(matches!(e, Error::Limit { requested, .. } if requested == u64::from(too_many)), "{e}");
-        let e = refusal(&Kernel { workgroup: [1, 1, 65], ..scale() }, 0);
+        let e = refusal(Kernel { workgroup: [1, 1, 65], ..scale() });
         assert!(matches!(e, Error::Limit { requested: 65, maximum: 64, .. }), "{e}");
-        let e = refusal(&scale(), d.info.local_memory_bytes + 1);
+        let e = refusal(Kernel { dynamic_bytes: d.info.local_memory_bytes + 1, ..scale() });
         assert!(matches!(e, Error::Limit { .. }), "{e}");
     }
 }
@@ -171,7 +168,7 @@ fn a_profile_restricts_what_is_reported_and_used() {
         assert_eq!(d.info.profile.as_deref(), Some("minimal"));
         assert!(d.info.max_workgroup_size <= 128 && d.info.local_memory_bytes <= 16 << 10);
         let kernel = Kernel { workgroup: [129, 1, 1], ..scale() };
-        let e = d.compile_source(&kernel, &source(), 0).unwrap_err();
+        let e = d.compile(&kernel).unwrap_err();
         assert!(matches!(e, Error::Limit { requested: 129, maximum: 128, .. }), "{e}");
     }
 }
@@ -256,7 +253,7 @@ fn ptx_is_cached_and_bad_entries_replaced() {
         );
         // Whole entries that the driver doesn't take: no PTX, and no text that ends.
         for bad in [&b"not PTX\0"[..], b"no end"] {
-            let key = key(&nvrtc::get().unwrap().version(), &source());
+            let key = key(&nvrtc::get().unwrap().version(), &scale().text);
             let key: Vec<&[u8]> = key.iter().map(Vec::as_slice).collect();
             open().compiler.cache.put(&key, bad);
             run();

@@ -3,7 +3,6 @@
 use super::*;
 use halite_hal::conformance::{self, Options};
 use halite_hal::{DeviceInfo, DeviceKind, DeviceOptions, Error, Readback, Result};
-use halite_kernels::writer::Dialect;
 use halite_kernels::{Command, Driver, Engine, Kernel, Ticket};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -55,8 +54,7 @@ impl Driver for CompileOnly {
     }
 
     fn compile(&self, kernel: &Kernel) -> Result<()> {
-        let parsed = kernel.parse()?;
-        let source = parsed.c(Dialect::CudaC).map_err(Error::from);
+        let source = kernel.to_cuda_c().map(|kernel| kernel.text).map_err(Error::from);
         let compiled = source.and_then(|source| {
             if !self.seen.lock().unwrap().insert(source.clone()) {
                 return Ok(());

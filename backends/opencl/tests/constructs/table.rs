@@ -165,7 +165,9 @@ impl Program {
         }
         halite_kernels::Kernel {
             name: self.title.clone(),
-            wgsl: self.wgsl.clone(),
+            text: self.wgsl.clone(),
+            language: halite_kernels::Language::Wgsl,
+            dynamic_bytes: 0,
             bindings: 2,
             params: self.params().len(),
             wide_params: false,

@@ -134,9 +134,9 @@ fn data_is_copied_when_it_is_given_and_many_uploads_are_submitted() {
 fn a_kernel_that_does_not_compile_is_named() {
     for d in all() {
         let refusal = |kernel: &Kernel| d.compile(kernel).err().unwrap().to_string();
-        let e = refusal(&Kernel { wgsl: SCALE.replace("params.k", "params.no_such_member"), ..scale() });
+        let e = refusal(&Kernel { text: SCALE.replace("params.k", "params.no_such_member"), ..scale() });
         assert!(e.contains("kernel scale") && e.contains("no_such_member"), "{e}");
-        let e = refusal(&Kernel { wgsl: SCALE.replace("fn main", "fn other"), ..scale() });
+        let e = refusal(&Kernel { text: SCALE.replace("fn main", "fn other"), ..scale() });
         assert!(e.contains("kernel scale") && e.contains("main") && !e.contains('\n'), "{e}");
         let e = refusal(&Kernel { bindings: 1, ..scale() });
         assert!(e.contains("kernel scale"), "{e}");
