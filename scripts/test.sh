@@ -65,6 +65,7 @@ stage tools install_tools
 stage drivers install_drivers
 stage models install_models
 stage nvrtc install_nvrtc
+stage "cuda tools" install_cuda_tools
 stage style cargo fmt --all --check
 stage lints cargo clippy --workspace --all-targets -- -D warnings
 stage build cargo build --release

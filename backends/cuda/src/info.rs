@@ -221,7 +221,7 @@ fn kind(name: &str, integrated: bool) -> DeviceKind {
 }
 
 /// The shapes of `mma.sync` that every device from 8.0 on has (PTX ISA, "Matrix multiply-accumulate").
-fn matrix_shapes() -> Vec<MatrixShape> {
+pub(crate) fn matrix_shapes() -> Vec<MatrixShape> {
     let shape = |k, input, accumulator| MatrixShape { m: 16, n: 8, k, input, accumulator };
     vec![
         shape(16, DType::F16, DType::F32),

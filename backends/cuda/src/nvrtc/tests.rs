@@ -1,8 +1,11 @@
-//! What NVRTC makes of sources: sound ones, faulty ones, and every portable kernel.
+//! What NVRTC makes of sources: sound ones, faulty ones, and every kernel.
+
+mod machine_code;
+mod sass;
 
 use super::*;
 use halite_hal::conformance::{self, Options};
-use halite_hal::{DeviceInfo, DeviceKind, DeviceOptions, Error, Readback, Result};
+use halite_hal::{DeviceInfo, DeviceKind, DeviceOptions, Readback, Result};
 use halite_kernels::{Command, Driver, Engine, Kernel, Ticket};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -28,8 +31,35 @@ fn cuda_c_becomes_ptx_and_errors_name_the_place() {
 #[derive(Debug)]
 struct CompileOnly {
     info: DeviceInfo,
-    seen: Mutex<HashSet<String>>,
-    refused: Arc<Mutex<Vec<String>>>,
+    seen: Mutex<HashSet<Kernel>>,
+    /// What NVRTC refused.
+    refused: Mutex<Vec<String>>,
+}
+
+impl CompileOnly {
+    fn new(info: DeviceInfo) -> Self {
+        CompileOnly { info, seen: Mutex::default(), refused: Mutex::default() }
+    }
+
+    /// The kernels that were to be compiled.
+    fn seen(&self) -> Vec<Kernel> {
+        self.seen.lock().unwrap().iter().cloned().collect()
+    }
+}
+
+/// A device of compute capability 8.0.
+fn device_info() -> DeviceInfo {
+    let mut info = DeviceInfo::new("cuda", 0, "of compute capability 8.0", DeviceKind::DiscreteGpu);
+    info.subgroup_sizes = Some((32, 32));
+    info.max_workgroup_size = 1024;
+    info.max_workgroups = 65535;
+    info.local_memory_bytes = 163 << 10;
+    info.offset_alignment = 16;
+    info.memory_bytes = 80 << 30;
+    info.max_buffer_bytes = 80 << 30;
+    info.max_binding_bytes = (4 << 30) - 4096;
+    info.matrix = crate::info::matrix_shapes();
+    info
 }
 
 impl Driver for CompileOnly {
@@ -54,21 +84,16 @@ impl Driver for CompileOnly {
     }
 
     fn compile(&self, kernel: &Kernel) -> Result<()> {
-        let source = kernel.to_cuda_c().map(|kernel| kernel.text).map_err(Error::from);
-        let compiled = source.and_then(|source| {
-            if !self.seen.lock().unwrap().insert(source.clone()) {
-                return Ok(());
-            }
-            let nvrtc = get().map_err(|why| Error::backend("nvrtc", why))?;
-            nvrtc
-                .compile(&source)
-                .map(drop)
-                .map_err(|log| Error::backend("nvrtc", format!("{log}\n{source}")))
-        });
-        if let Err(e) = &compiled {
-            self.refused.lock().unwrap().push(format!("{}: {e}", kernel.name));
+        let mut native = kernel.to_cuda_c()?;
+        native.language = kernel.language;
+        if !self.seen.lock().unwrap().insert(native.clone()) {
+            return Ok(());
         }
-        compiled
+        let nvrtc = get().expect("the tests that compile look for it first");
+        if let Err(log) = nvrtc.compile(&native.text) {
+            self.refused.lock().unwrap().push(format!("{}: {log}\n{}", kernel.name, native.text));
+        }
+        Ok(())
     }
 
     fn submit(&self, _: &[Command<Self>]) -> Result<Ticket> {
@@ -95,7 +120,7 @@ impl Driver for CompileOnly {
 /// All variants for the ops of the conformance suite: every `20 n`th case from the `i`th on, where
 /// `HALITE_SLICE=i/n`, since compiling takes long.
 #[test]
-fn every_portable_kernel_compiles() {
+fn every_kernel_compiles() {
     if here().is_none() {
         return;
     }
@@ -105,23 +130,12 @@ fn every_portable_kernel_compiles() {
     options.slice = Some((i.parse().unwrap(), 20 * n.parse::<usize>().unwrap()));
     options.variants = true;
 
-    let mut info = DeviceInfo::new("cuda", 0, "of compute capability 8.0", DeviceKind::DiscreteGpu);
-    info.subgroup_sizes = Some((32, 32));
-    info.max_workgroup_size = 1024;
-    info.max_workgroups = 65535;
-    info.local_memory_bytes = 163 << 10;
-    info.offset_alignment = 16;
-    info.memory_bytes = 80 << 30;
-    info.max_buffer_bytes = 80 << 30;
-    info.max_binding_bytes = (4 << 30) - 4096;
-    let refused = Arc::new(Mutex::new(Vec::new()));
-    let driver = CompileOnly { info, seen: Mutex::default(), refused: refused.clone() };
-    let engine = Engine::new(driver, &DeviceOptions::default()).unwrap();
+    let engine = Engine::new(CompileOnly::new(device_info()), &DeviceOptions::default()).unwrap();
     // What it computes is wrong.
     conformance::run(&engine, &options);
-    let refused = refused.lock().unwrap();
+    let refused = engine.driver().refused.lock().unwrap();
     assert!(refused.is_empty(), "{} kernels are refused; the first: {}", refused.len(), refused[0]);
-    let kernels = engine.driver().seen.lock().unwrap().len();
+    let kernels = engine.driver().seen().len();
     println!("{kernels} kernels");
     assert!(kernels > 50);
 }
