@@ -61,6 +61,10 @@ fn latent_attention_and_sinks_are_those_of_the_references() {
             check_logits(&place, model, &format!("{options} --decode"), 2e-4);
         }
         check_grads(&place, "deepseek_v3", &format!("--device {device}"));
+        for model in ["deepseek_v3_fp8", "gpt_oss_mxfp4"] {
+            place.add(model);
+            check_logits(&place, model, &format!("--device {device}"), 2e-4);
+        }
     }
 }
 

@@ -7,10 +7,11 @@ use common::{Place, data};
 use halite::models::weights::{TensorMeta, TensorSource, Weights, save_tensors};
 use serde_json::json;
 
-const MODELS: [&str; 5] = ["mixtral", "mixtral_6x3", "mixtral_10x1", "glm4_moe", "deepseek_v3"];
+const MODELS: [&str; 7] =
+    ["mixtral", "mixtral_6x3", "mixtral_10x1", "glm4_moe", "deepseek_v3", "qwen2", "qwen2_moe"];
 
 /// Without gradients and a loss curve.
-const OTHERS: [&str; 3] = ["deepseek_v2", "deepseek_v2_lite", "gpt_oss"];
+const OTHERS: [&str; 5] = ["deepseek_v2", "deepseek_v2_lite", "gpt_oss", "deepseek_v3_fp8", "gpt_oss_mxfp4"];
 
 #[test]
 fn logits_are_those_of_transformers() {

@@ -3,8 +3,8 @@
 
   transformers_reference.py DIR --seed N
 
-DIR holds a config.json of an MoE model (`mixtral` or `glm4_moe`), from which all else is made; written
-beside it:
+DIR holds a config.json of a dense or MoE model (`mixtral`, `glm4_moe`, `qwen2`, `qwen2_moe`), from which all
+else is made; written beside it:
 
   model.safetensors      f32, the names of hub checkpoints. In the order of names: matrices N(0, 0.08), norm
                          weights 1 + N(0, 0.1), biases N(0, 0.05), e_score_correction_bias N(-0.8, 0.1)
@@ -17,6 +17,9 @@ beside it:
   train.json             20 AdamW steps on that batch: settings, loss before each step and after the last,
                          gradient norms before clipping, final L2 norm of each parameter
   meta.json              versions, and how far everything is from a tie
+
+With a `quantization_config` of fp8 (`deepseek_v3`) or mxfp4 (`gpt_oss`), model.safetensors holds weights of that
+kind, as hub checkpoints do, and the model computes with the f32 values that they stand for; there is no training.
 
 Everything is f32 on one CPU thread with eager attention and experts. Prompts and the batch are redrawn
 until no routing choice and no greedy choice is near a tie, so that rounding can't change the outcome; with
@@ -32,6 +35,7 @@ import sys
 import tempfile
 
 import numpy as np
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 import transformers
@@ -90,6 +94,52 @@ def hub_gradients(model):
     return {name: t for name, t in hub_tensors(holder).items() if not name.endswith("e_score_correction_bias")}
 
 
+def fp8(weights, block):
+    """Projections of layers as float8_e4m3fn with a scale for each block of rows and columns, under the names of
+    DeepSeek's checkpoints; and all weights as the f32 values that they stand for."""
+    stored, meant = {}, {}
+    for name, weight in weights.items():
+        w = torch.tensor(weight)
+        stored[name], meant[name] = w, w
+        if not name.endswith("_proj.weight") and not name.endswith("_with_mqa.weight"):
+            continue
+        rows, columns = [-(-n // b) for n, b in zip(w.shape, block)]
+        scale, values = torch.empty(rows, columns), torch.empty_like(w)
+        for i in range(rows):
+            for j in range(columns):
+                part = np.s_[i * block[0]:(i + 1) * block[0], j * block[1]:(j + 1) * block[1]]
+                scale[i, j] = w[part].abs().max() / 448
+                values[part] = w[part] / scale[i, j]
+        stored[name] = values.to(torch.float8_e4m3fn)
+        stored[name + "_scale_inv"] = scale
+        wide = scale.repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)
+        meant[name] = stored[name].float() * wide[:w.shape[0], :w.shape[1]]
+    return stored, meant
+
+
+def mxfp4(weights):
+    """Experts' matrices as blocks of 32 four-bit floats with a power of two, as in gpt-oss' checkpoints, which have
+    the sum's axis last; and all weights as the f32 values that transformers reads from that."""
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+    levels = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    stored, meant = {}, {}
+    for name, weight in weights.items():
+        w = torch.tensor(weight)
+        stored[name], meant[name] = w, w
+        if not name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            continue
+        del stored[name]
+        blocks = w.transpose(1, 2).unflatten(-1, (-1, 32))
+        exponent = (blocks.abs().amax(-1).log2().floor() - 2).clamp(-127, 127)
+        values = blocks / torch.exp2(exponent)[..., None]
+        code = (values.abs()[..., None] - levels).abs().argmin(-1) + 8 * (values < 0)
+        packed = (code[..., 0::2] | code[..., 1::2] << 4).to(torch.uint8)
+        scales = (exponent + 127).to(torch.uint8)
+        stored[name + "_blocks"], stored[name + "_scales"] = packed, scales
+        meant[name] = convert_moe_packed_tensors(packed, scales, dtype=torch.float32)
+    return stored, meant
+
+
 class RouterGaps:
     """Watches the routers: the smallest distance between a score just chosen and the best one left out."""
 
@@ -97,7 +147,7 @@ class RouterGaps:
         self.smallest = float("inf")
         self.used = set()
         for number, layer in enumerate(model.model.layers):
-            gate = getattr(layer.mlp, "gate", None)
+            gate = getattr(layer.mlp, "gate", None) or getattr(layer.mlp, "router", None)
             if gate is not None:
                 gate.register_forward_hook(lambda gate, _, out, number=number: self.see(number, gate, out))
 
@@ -187,7 +237,7 @@ def backward(model, loss):
     says, so the router's gradient is 0; autograd leaves rounding noise there, which AdamW would scale up to
     whole steps, so the exact value is put in."""
     loss.backward()
-    if model.config.num_experts_per_tok == 1 and getattr(model.config, "norm_topk_prob", True):
+    if getattr(model.config, "num_experts_per_tok", None) == 1 and getattr(model.config, "norm_topk_prob", True):
         for layer in model.model.layers:
             if hasattr(layer.mlp, "gate"):
                 layer.mlp.gate.weight.grad.zero_()
@@ -267,6 +317,17 @@ def make_training(model, double, vocab, rng):
     return tensors, gradients[0], record, meta
 
 
+def contiguous(tensors):
+    return {name: t.contiguous() for name, t in tensors.items()}
+
+
+def write_json(path, value):
+    """Writes a value; an infinite distance, where there is no router, as null."""
+    text = json.dumps(value, indent=1).replace("Infinity", "null")
+    with open(path, "w") as file:
+        file.write(text + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", help="folder with config.json")
@@ -280,17 +341,25 @@ def main():
     path = lambda name: os.path.join(args.directory, name)
     rng = np.random.default_rng(args.seed)
     config = AutoConfig.from_pretrained(args.directory)
-    save_file(draw_weights(config, rng), path("model.safetensors"), metadata={"format": "pt"})
-
-    model = load(args.directory)
+    quantization = getattr(config, "quantization_config", None)
+    if quantization is None:
+        save_file(draw_weights(config, rng), path("model.safetensors"), metadata={"format": "pt"})
+        model = load(args.directory)
+    else:
+        del config.quantization_config
+        weights = draw_weights(config, rng)
+        kind = quantization["quant_method"]
+        stored, meant = fp8(weights, quantization["weight_block_size"]) if kind == "fp8" else mxfp4(weights)
+        safetensors.torch.save_file(contiguous(stored), path("model.safetensors"), metadata={"format": "pt"})
+        with tempfile.TemporaryDirectory() as folder:
+            config.save_pretrained(folder)
+            safetensors.torch.save_file(
+                contiguous(meant), os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+            model = load(folder)
     double = copy.deepcopy(model).double()
     gaps = RouterGaps(model)
     reference, prompts = make_prompts(model, double, gaps, config.vocab_size, args.prompts, rng)
     save_file(reference, path("reference.safetensors"))
-    # Copies of a hooked model would go on reporting to the original's watcher.
-    batch, gradients, record, trained = make_training(load(args.directory), double, config.vocab_size, rng)
-    save_file(batch, path("train.safetensors"))
-    save_file(gradients, path("grads.safetensors"))
     meta = {
         "model_type": config.model_type,
         "seed": args.seed,
@@ -300,12 +369,15 @@ def main():
         "experts": "eager",
         "params": sum(p.numel() for p in model.parameters()),
         "prompts": prompts,
-        "train": trained,
     }
-    for name, value in (("train.json", record), ("meta.json", meta)):
-        with open(path(name), "w") as file:
-            json.dump(value, file, indent=1)
-            file.write("\n")
+    if quantization is None:
+        # Copies of a hooked model would go on reporting to the original's watcher.
+        batch, gradients, record, meta["train"] = make_training(
+            load(args.directory), double, config.vocab_size, rng)
+        save_file(batch, path("train.safetensors"))
+        save_file(gradients, path("grads.safetensors"))
+        write_json(path("train.json"), record)
+    write_json(path("meta.json"), meta)
     print(json.dumps(meta, indent=1))
 
 
