@@ -99,7 +99,10 @@ pub fn check_training(place: &Place, model: &str, options: &str) {
     let trained = tensors(&place.path("run/step-20/model.safetensors"));
     let norms = want["final_param_l2"].as_object().unwrap();
     for (name, want) in norms {
-        near(name, &json!(norm(&trained[name].1)), want, 1e-5);
+        // Gradients of keys' biases nearly cancel, and AdamW scales what rounding leaves of them up to whole steps, of 1e-3:
+        // PyTorch's own norms in f32 and f64 differ by 4e-6. A fiftieth of a step is let pass.
+        let steps = if name.ends_with("k_proj.bias") { 2e-5 } else { 0.0 };
+        near(name, &json!(norm(&trained[name].1)), want, 1e-5 + steps / want.as_f64().unwrap());
     }
     // Every parameter was compared, and training continues from what was saved as from what was there.
     let (before, rest): (Vec<_>, Vec<_>) = trained.keys().partition(|n| norms.contains_key(*n));
