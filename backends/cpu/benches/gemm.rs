@@ -7,8 +7,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use halite_cpu::ThreadPool;
 use halite_cpu::gemm::{Elem, MatMut, MatRef, Problem, run};
-use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// Independent chains enough to hide the latency of a multiply-add, in vectors of 16.
 const CHAINS: usize = 24;
@@ -137,12 +137,13 @@ fn bench(criterion: &mut Criterion) {
     ];
     for threads in [1, 2] {
         // A pool of a few threads starts on any machine that runs the bench.
-        let pool: ThreadPool = ThreadPoolBuilder::new().num_threads(threads).build().expect("a small pool");
+        let mut pool = ThreadPool::new(threads).expect("a small pool");
         if let Some(operations) = multiply_adds() {
             let mut group = criterion.benchmark_group("peak");
             group.throughput(Throughput::Elements(operations * threads as u64));
             group.bench_function(threads.to_string(), |b| {
-                b.iter_custom(|runs| time(runs, || drop(pool.broadcast(|_| multiply_adds()))));
+                let peak = || std::thread::scope(|s| (0..threads).for_each(|_| drop(s.spawn(multiply_adds))));
+                b.iter_custom(|runs| time(runs, peak));
             });
             group.finish();
         }

@@ -5,8 +5,8 @@
 //! whose work failed does nothing more: its waits report the first error.
 
 use crate::program::Program;
+use crate::threads::ThreadPool;
 use halite_hal::{Buffer, Error, EventState, Result, TransferState};
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::any::Any;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -140,19 +140,12 @@ impl Executor {
         let failed = |e: &dyn std::fmt::Display| Error::backend(device, format!("can't start threads: {e}"));
         let thread = std::thread::Builder::new()
             .name(format!("halite {device}"))
-            .spawn(move || {
-                let pool = ThreadPoolBuilder::new()
-                    .num_threads(threads)
-                    .use_current_thread()
-                    .thread_name(|i| format!("halite worker {i}"))
-                    .build();
-                match pool {
-                    Ok(pool) => {
-                        ready.send(Ok(())).ok();
-                        serve(&jobs, &name, &pool);
-                    }
-                    Err(e) => drop(ready.send(Err(e.to_string()))),
+            .spawn(move || match ThreadPool::new(threads) {
+                Ok(mut pool) => {
+                    ready.send(Ok(())).ok();
+                    serve(&jobs, &name, &mut pool);
                 }
+                Err(e) => drop(ready.send(Err(e.to_string()))),
             })
             .map_err(|e| failed(&e))?;
         match started.recv() {
@@ -210,7 +203,7 @@ impl Drop for Executor {
     }
 }
 
-fn serve(jobs: &Receiver<Job>, device: &str, pool: &ThreadPool) {
+fn serve(jobs: &Receiver<Job>, device: &str, pool: &mut ThreadPool) {
     // The first error of each stream.
     let mut errors: Vec<Option<Error>> = Vec::new();
     for Job { stream, work } in jobs {

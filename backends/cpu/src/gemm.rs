@@ -1,8 +1,8 @@
 //! Matrix multiplication: packed, register-tiled, multi-threaded kernels for dense, batched and ragged products.
 //!
 //! Everything is a list of independent [`Problem`]s, each `C[m,n] = A[m,k]·B[k,n] (+ bias[n]) (+ C)` with its own
-//! sizes, element types and strides. [`run`] cuts all of them into tiles and balances the tiles over the current
-//! rayon pool, so that a few large experts among many small ones keep every thread busy.
+//! sizes, element types and strides. [`run`] cuts all of them into tiles and balances the tiles over the threads of
+//! the current pool, so that a few large experts among many small ones keep every thread busy.
 //!
 //! # Numerics
 //!
@@ -165,7 +165,7 @@ unsafe impl Send for Problem {}
 // SAFETY: as above.
 unsafe impl Sync for Problem {}
 
-/// Computes every problem with the machine's best instruction set, on the current rayon pool.
+/// Computes every problem with the machine's best instruction set, on the threads of the current [`ThreadPool`](crate::ThreadPool).
 ///
 /// # Safety
 ///

@@ -18,7 +18,9 @@ mod ops;
 mod par;
 mod program;
 mod simd;
+mod threads;
 mod view;
 
 pub use backend::CpuBackend;
 pub use device::CpuDevice;
+pub use threads::ThreadPool;

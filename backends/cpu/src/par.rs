@@ -1,7 +1,7 @@
-//! Spreads work over the current thread pool. How work is cut depends on its size alone, never on the
+//! Spreads work over the threads of the current pool. How work is cut depends on its size alone, never on the
 //! number of threads, so that results don't either.
 
-use rayon::prelude::*;
+use crate::threads;
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,20 +9,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Elements that make up a task: enough to be worth handing to another thread.
 pub(crate) const GRAIN: usize = 32 << 10;
 
+/// A counter on cache lines of its own.
+#[repr(align(128))]
+struct Counter(AtomicUsize);
+
 /// Runs `f(0)`, …, `f(tasks − 1)`, in any order and at the same time.
 pub(crate) fn for_each(tasks: usize, f: impl Fn(usize) + Send + Sync) {
-    let threads = rayon::current_num_threads().min(tasks);
+    let threads = threads::count().min(tasks);
     if threads <= 1 {
         return (0..tasks).for_each(f);
     }
-    // A job for each thread: handing over one for each task takes longer than many a task. Each does a share of
-    // neighbours, as memory is read fastest from end to end, and then helps with the shares of others.
+    // Each thread does a share of neighbours, as memory is read fastest from end to end, and then helps with the
+    // shares of others.
     let start = |share: usize| share * tasks / threads;
-    let next: Vec<AtomicUsize> = (0..threads).map(|share| AtomicUsize::new(start(share))).collect();
-    (0..threads).into_par_iter().with_max_len(1).for_each(|own| {
+    let next: Vec<Counter> = (0..threads).map(|share| Counter(AtomicUsize::new(start(share)))).collect();
+    threads::share(threads, &|own| {
         for share in (own..threads).chain(0..own) {
             loop {
-                let task = next[share].fetch_add(1, Ordering::Relaxed);
+                let task = next[share].0.fetch_add(1, Ordering::Relaxed);
                 if task >= start(share + 1) {
                     break;
                 }

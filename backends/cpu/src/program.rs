@@ -176,11 +176,11 @@ impl Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::par;
+    use crate::{ThreadPool, par};
 
     #[test]
     fn a_panic_in_a_task_becomes_an_error() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let mut pool = ThreadPool::new(3).unwrap();
         let result = pool.install(|| catch(|| par::for_each(100, |i| assert!(i != 57, "task {i}"))));
         assert_eq!(result, Err("panicked: task 57".into()));
         assert_eq!(pool.install(|| catch(|| 5)), Ok(5));

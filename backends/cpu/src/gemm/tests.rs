@@ -211,7 +211,7 @@ fn bits(m: &Mat) -> &[u64] {
 
 /// The result in a pool of `threads`.
 fn with_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
+    crate::ThreadPool::new(threads).unwrap().install(f)
 }
 
 fn size() -> impl Strategy<Value = usize> {

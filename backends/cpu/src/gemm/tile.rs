@@ -6,13 +6,12 @@
 
 use std::cell::RefCell;
 
-use rayon::prelude::*;
-
 use super::isa::{Isa, KC, MAX_NR, MAX_TILE, Micro};
 use super::pack::Strip;
 use super::skinny::{MAX_ROWS, Skinny};
 use super::store::store;
 use super::{Elem, Problem};
+use crate::{par, threads};
 
 /// Rows of a tile at most: with KC values each, a quarter of a 1 MiB L2.
 const MC: usize = 266;
@@ -35,24 +34,20 @@ struct Tile {
     cols: std::ops::Range<usize>,
 }
 
-/// Computes `problems` with `isa` on the current rayon pool.
+/// Computes `problems` with `isa` on the threads of the current pool.
 ///
 /// # Safety
 ///
 /// As [`super::run_at`].
 pub(super) unsafe fn run(isa: &Isa, problems: &[Problem]) {
-    let tiles = plan(isa, problems, rayon::current_num_threads());
+    let tiles = plan(isa, problems, threads::count());
     let compute = |t: &Tile| {
         SCRATCH.with_borrow_mut(|scratch| {
             // SAFETY: the caller's promise; tiles are disjoint parts of C.
             unsafe { skinny_then_packed(isa, t, scratch) }
         });
     };
-    if tiles.len() < 2 || rayon::current_num_threads() == 1 {
-        tiles.iter().for_each(compute);
-    } else {
-        tiles.par_iter().with_max_len(1).for_each(compute);
-    }
+    par::for_each(tiles.len(), |i| compute(&tiles[i]));
 }
 
 /// The problem with C's rows contiguous if they can be: `C = A·B` is also `Cᵀ = Bᵀ·Aᵀ`.
