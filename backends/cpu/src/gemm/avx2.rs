@@ -80,6 +80,68 @@ trait Wide: Widen {
     ///
     /// The machine has AVX2 and F16C; eight elements are readable.
     unsafe fn full(ptr: *const Self) -> __m256;
+
+    /// Elements that [`turn`](Wide::turn) takes of a column.
+    const DEPTH: usize;
+
+    /// Turns eight columns: gives `put` vectors across them, by their place along the columns.
+    ///
+    /// # Safety
+    ///
+    /// The machine has AVX2 and F16C; `DEPTH` elements of the columns, `stride` apart, are readable.
+    unsafe fn turn(src: *const Self, stride: isize, put: impl FnMut(usize, __m256));
+}
+
+/// [`Wide::turn`] of elements of 16 bits, with how eight of them are widened: they are turned before that, as half as
+/// many vectors.
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn turn_halves<E>(
+    src: *const E,
+    stride: isize,
+    widen: impl Fn(__m128i) -> __m256,
+    mut put: impl FnMut(usize, __m256),
+) {
+    let mut r = [_mm256_setzero_si256(); 8];
+    for (i, r) in r.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *r = unsafe { _mm256_loadu_si256(src.offset(i as isize * stride).cast()) };
+    }
+    // Afterwards vector 2c + h holds, in its 128-bit lane l, elements 8l + 4h.. of columns 2c and 2c + 1.
+    let mut pairs = r;
+    for i in (0..8).step_by(2) {
+        pairs[i] = _mm256_unpacklo_epi16(r[i], r[i + 1]);
+        pairs[i + 1] = _mm256_unpackhi_epi16(r[i], r[i + 1]);
+    }
+    for h in 0..2 {
+        for (pair, fours) in [
+            (
+                4 * h,
+                [
+                    _mm256_unpacklo_epi32(pairs[h], pairs[h + 2]),
+                    _mm256_unpacklo_epi32(pairs[h + 4], pairs[h + 6]),
+                ],
+            ),
+            (
+                4 * h + 2,
+                [
+                    _mm256_unpackhi_epi32(pairs[h], pairs[h + 2]),
+                    _mm256_unpackhi_epi32(pairs[h + 4], pairs[h + 6]),
+                ],
+            ),
+        ] {
+            let even = _mm256_unpacklo_epi64(fours[0], fours[1]);
+            let odd = _mm256_unpackhi_epi64(fours[0], fours[1]);
+            for (q, r) in [(pair, even), (pair + 1, odd)] {
+                put(q, widen(_mm256_castsi256_si128(r)));
+                put(q + 8, widen(_mm256_extracti128_si256::<1>(r)));
+            }
+        }
+    }
 }
 
 impl Wide for f32 {
@@ -88,6 +150,19 @@ impl Wide for f32 {
     unsafe fn full(ptr: *const Self) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_loadu_ps(ptr) }
+    }
+
+    const DEPTH: usize = 8;
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn turn(src: *const Self, stride: isize, mut put: impl FnMut(usize, __m256)) {
+        let mut r = [_mm256_setzero_ps(); 8];
+        for (i, r) in r.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *r = unsafe { Self::full(src.offset(i as isize * stride)) };
+        }
+        transpose8(r).into_iter().enumerate().for_each(|(q, r)| put(q, r));
     }
 }
 
@@ -98,6 +173,15 @@ impl Wide for f16 {
         // SAFETY: the caller's promise.
         _mm256_cvtph_ps(unsafe { _mm_loadu_si128(ptr.cast()) })
     }
+
+    const DEPTH: usize = 16;
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn turn(src: *const Self, stride: isize, put: impl FnMut(usize, __m256)) {
+        // SAFETY: the caller's promise.
+        unsafe { turn_halves(src, stride, |x| _mm256_cvtph_ps(x), put) }
+    }
 }
 
 impl Wide for bf16 {
@@ -105,9 +189,23 @@ impl Wide for bf16 {
     #[target_feature(enable = "avx2,f16c")]
     unsafe fn full(ptr: *const Self) -> __m256 {
         // SAFETY: the caller's promise.
-        let bits = _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(ptr.cast()) });
-        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+        widen_bf16(unsafe { _mm_loadu_si128(ptr.cast()) })
     }
+
+    const DEPTH: usize = 16;
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn turn(src: *const Self, stride: isize, put: impl FnMut(usize, __m256)) {
+        // SAFETY: the caller's promise.
+        unsafe { turn_halves(src, stride, |x| widen_bf16(x), put) }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen_bf16(x: __m128i) -> __m256 {
+    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(x)))
 }
 
 /// # Safety
@@ -225,5 +323,5 @@ fn transpose8(mut r: [__m256; 8]) -> [__m256; 8] {
 
 define_skinny! {
     features: "avx2,fma,f16c", lanes: 8, panel: NR, zero: _mm256_setzero_ps, set1: _mm256_set1_ps,
-    fma: _mm256_fmadd_ps, add: _mm256_add_ps, load: _mm256_loadu_ps, store: _mm256_storeu_ps, transpose: transpose8
+    fma: _mm256_fmadd_ps, add: _mm256_add_ps, load: _mm256_loadu_ps, store: _mm256_storeu_ps
 }

@@ -98,6 +98,25 @@ trait Wide: Widen {
         // SAFETY: the caller's promise.
         unsafe { Self::load(ptr, !0) }
     }
+
+    /// Elements that [`turn`](Wide::turn) takes of a column.
+    const DEPTH: usize = 16;
+
+    /// Turns sixteen columns: gives `put` vectors across them, by their place along the columns.
+    ///
+    /// # Safety
+    ///
+    /// As for `full`, of each of the columns, `stride` apart.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn turn(src: *const Self, stride: isize, mut put: impl FnMut(usize, __m512)) {
+        let mut r = [_mm512_setzero_ps(); 16];
+        for (i, r) in r.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *r = unsafe { Self::full(src.offset(i as isize * stride)) };
+        }
+        transpose16(r).into_iter().enumerate().for_each(|(q, r)| put(q, r));
+    }
 }
 
 impl Wide for f32 {
@@ -279,5 +298,5 @@ fn transpose16(mut r: [__m512; 16]) -> [__m512; 16] {
 
 define_skinny! {
     features: "avx512f,avx512bw,avx512vl", lanes: 16, panel: NR, zero: _mm512_setzero_ps, set1: _mm512_set1_ps,
-    fma: _mm512_fmadd_ps, add: _mm512_add_ps, load: _mm512_loadu_ps, store: _mm512_storeu_ps, transpose: transpose16
+    fma: _mm512_fmadd_ps, add: _mm512_add_ps, load: _mm512_loadu_ps, store: _mm512_storeu_ps
 }

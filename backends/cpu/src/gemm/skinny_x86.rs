@@ -5,7 +5,7 @@
 macro_rules! define_skinny {
     (
         features: $features:literal, lanes: $lanes:expr, panel: $panel:expr, zero: $zero:ident, set1: $set1:ident,
-        fma: $fma:ident, add: $add:ident, load: $load:ident, store: $store:ident, transpose: $transpose:ident
+        fma: $fma:ident, add: $add:ident, load: $load:ident, store: $store:ident
     ) => {
         /// # Safety
         ///
@@ -156,16 +156,14 @@ macro_rules! define_skinny {
             // the columns.
             unsafe {
                 let b = t.b.ptr.cast::<E>().offset(j as isize * t.b.col_stride);
+                let next = b.wrapping_offset((G * $lanes) as isize * t.b.col_stride);
                 for block in (0..t.k).step_by(KC) {
                     let mut acc = [[$zero(); R]; G];
                     let end = (block + KC).min(t.k);
                     for p in (block..end).step_by(step) {
                         let depth = (end - p).min(step);
-                        // Where the columns go on: further down, or at the top of the columns after them.
-                        let ahead = match p + step < t.k {
-                            true => b.add(p + step),
-                            false => b.wrapping_offset((G * $lanes) as isize * t.b.col_stride),
-                        };
+                        // As much of the next columns, as they lie in memory.
+                        let ahead = next.cast::<u8>().wrapping_add(p * G * $lanes * size_of::<E>());
                         turn(b.add(p), ahead, t.b.col_stride, &mut turned[..depth]);
                         for (q, turned) in turned[..depth].iter().enumerate() {
                             let a = t.a.add((p + q) / $panel * $panel * R + (p + q) % $panel);
@@ -204,28 +202,26 @@ macro_rules! define_skinny {
         #[target_feature(enable = $features)]
         unsafe fn turn<const G: usize, E: Wide>(
             src: *const E,
-            ahead: *const E,
+            ahead: *const u8,
             stride: isize,
             out: &mut [[[f32; $lanes]; G]],
         ) {
-            let squares = out.len() / $lanes * $lanes;
+            const LINE: usize = 64;
+            let turned = out.len() / E::DEPTH * E::DEPTH;
+            let bytes = $lanes * size_of::<E>();
             for g in 0..G {
-                for p in (0..squares).step_by($lanes) {
-                    let mut r = [$zero(); $lanes];
-                    for (l, r) in r.iter_mut().enumerate() {
-                        let offset = (g * $lanes + l) as isize * stride + p as isize;
-                        // SAFETY: the caller's promise; a prefetch may point anywhere.
-                        unsafe {
-                            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_offset(offset).cast());
-                            *r = E::full(src.offset(offset));
+                for p in (0..turned).step_by(E::DEPTH) {
+                    let offset = (g * $lanes) as isize * stride + p as isize;
+                    let ahead = ahead.wrapping_add((g * turned + p) * bytes);
+                    // SAFETY: the caller's promise; `out[..][g]` is one vector. A prefetch may point anywhere.
+                    unsafe {
+                        for line in (0..E::DEPTH * bytes).step_by(LINE) {
+                            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
                         }
-                    }
-                    for (q, r) in $transpose(r).into_iter().enumerate() {
-                        // SAFETY: `out[..][g]` is one vector.
-                        unsafe { $store(out[p + q][g].as_mut_ptr(), r) };
+                        E::turn(src.offset(offset), stride, |q, r| $store(out[p + q][g].as_mut_ptr(), r));
                     }
                 }
-                for p in squares..out.len() {
+                for p in turned..out.len() {
                     for l in 0..$lanes {
                         // SAFETY: the caller's promise.
                         let x = unsafe { *src.offset((g * $lanes + l) as isize * stride).add(p) };

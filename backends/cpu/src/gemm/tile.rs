@@ -24,6 +24,10 @@ const MIN_NC: usize = 128;
 const PANELS: usize = 4;
 /// Tiles for each thread, to even out their differences.
 const TILES_PER_THREAD: f64 = 4.0;
+/// Elements of columns that a skinny kernel reads from end to end, at least: few enough for even shares.
+const MIN_RUN: usize = 16 << 10;
+/// Parts of a skinny product at most.
+const MAX_PARTS: usize = 64;
 /// Multiply-adds that are not worth waking another thread for.
 const MIN_COST: f64 = 1e6;
 
@@ -70,7 +74,15 @@ fn plan(isa: &Isa, problems: &[Problem], threads: usize) -> Vec<Tile> {
     let share = (total / (threads as f64 * TILES_PER_THREAD)).max(MIN_COST);
     let mut tiles = Vec::new();
     for problem in problems.iter().filter(useful).map(row_contiguous) {
-        let Problem { m, n, .. } = problem;
+        let Problem { m, n, k, b, .. } = problem;
+        let skinny = isa.skinny.is_some() && m <= MAX_ROWS && b.row_stride == 1;
+        if skinny && threads > 1 && cost(&problem) > MIN_COST {
+            // Nothing of B is packed, so parts cost little.
+            let width = MIN_RUN.div_ceil(k.max(1)).max(n / MAX_PARTS).next_multiple_of(4 * isa.lanes);
+            let part = |left| Tile { problem, rows: 0..m, cols: left..n.min(left + width) };
+            tiles.extend((0..n).step_by(width).map(part));
+            continue;
+        }
         let want = if threads == 1 { 1 } else { (cost(&problem) / share).ceil() as usize };
         let mut down = m.div_ceil(MC);
         let across = want.div_ceil(down).clamp(n.div_ceil(NC), n.div_ceil(MIN_NC));
