@@ -105,7 +105,7 @@ pub(super) unsafe fn few_rows(p: &Problem) {
     // SAFETY: by the caller.
     let a = unsafe { densify(&p.a) };
     let paneled = in_panels(&p.b);
-    let prepared = (paneled > 0).then(|| Rows::new(a.clone(), m, k));
+    let prepared = (paneled > 0).then(|| Rows::new(p.b.dtype, a.clone(), m, k));
     let column_bytes = column_bytes(&p.b);
     par::ranges(n.div_ceil(WIDE), WIDE * k, |pieces| {
         par::with_scratch((m + 2) * WIDE, |scratch| {

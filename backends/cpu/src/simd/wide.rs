@@ -24,6 +24,8 @@ pub(crate) trait Wide: Copy {
     unsafe fn words(w: *const u8) -> Self::Words;
     /// Four bits of each word, from bit `4t` on, `t < 8`: their value times `2^(4t)`, but for `t = 7` the value.
     unsafe fn nibble(w: Self::Words, t: usize) -> Self;
+    /// 16 signed bytes in memory.
+    unsafe fn signed(q: *const u8) -> Self;
     /// `self + b`.
     unsafe fn add(self, b: Self) -> Self;
     /// `self · b + c`.
@@ -59,6 +61,11 @@ impl Wide for Plain16 {
     #[inline(always)]
     unsafe fn nibble(w: [u32; 16], t: usize) -> Self {
         Plain16(w.map(|w| if t < 7 { (w & 15 << (4 * t)) as f32 } else { (w >> 28) as f32 }))
+    }
+    #[inline(always)]
+    unsafe fn signed(q: *const u8) -> Self {
+        // SAFETY: by the caller.
+        Plain16(unsafe { q.cast::<[i8; 16]>().read() }.map(f32::from))
     }
     #[inline(always)]
     unsafe fn add(mut self, b: Self) -> Self {
@@ -126,6 +133,13 @@ mod x86 {
             }))
         }
         #[inline(always)]
+        unsafe fn signed(q: *const u8) -> Self {
+            Ymm16(from_fn(|i| {
+                // SAFETY: by the caller.
+                unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(q.add(8 * i).cast()))) }
+            }))
+        }
+        #[inline(always)]
         unsafe fn add(self, b: Self) -> Self {
             // SAFETY: by the caller.
             Ymm16(from_fn(|i| unsafe { _mm256_add_ps(self.0[i], b.0[i]) }))
@@ -168,6 +182,11 @@ mod x86 {
                     _ => _mm512_srli_epi32::<28>(w),
                 })
             })
+        }
+        #[inline(always)]
+        unsafe fn signed(q: *const u8) -> Self {
+            // SAFETY: by the caller.
+            Zmm16(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(q.cast()))) })
         }
         #[inline(always)]
         unsafe fn add(self, b: Self) -> Self {
