@@ -261,10 +261,10 @@ block!(Q5_1, 24, 1, |block, _| {
 });
 
 block!(Q4K, 144, 8, |block, g| {
-    let packed = bytes(block.add(16 + g / 2 * 32));
-    let q = packed.map(|q| q >> (g % 2 * 4) & 15);
+    let q = block.add(16 + g / 2 * 32);
     let (d, m) = scale_min::<G>(block, g);
-    G::signed(q.as_ptr()).spread([d; 2], m)
+    let q = if g % 2 == 0 { G::lower(q) } else { G::upper(q) };
+    q.spread([d; 2], m)
 });
 
 block!(Q5K, 176, 8, |block, g| {

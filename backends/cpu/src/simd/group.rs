@@ -22,6 +22,10 @@ pub(crate) trait Group: Copy {
     unsafe fn signed(q: *const u8) -> Self;
     /// The lower halves of 16 bytes, then the upper.
     unsafe fn nibbles(q: *const u8) -> Self;
+    /// The lower halves of 32 bytes.
+    unsafe fn lower(q: *const u8) -> Self;
+    /// The upper halves of 32 bytes.
+    unsafe fn upper(q: *const u8) -> Self;
     /// `d · self + m`, with one `d` for each half.
     unsafe fn spread(self, d: [f32; 2], m: f32) -> Self;
     /// `self · b + c`.
@@ -67,6 +71,16 @@ impl Group for Plain {
             y[16 + i] = f32::from(q >> 4);
         }
         Plain(y)
+    }
+    #[inline(always)]
+    unsafe fn lower(q: *const u8) -> Self {
+        // SAFETY: by the caller.
+        Plain(unsafe { q.cast::<[u8; 32]>().read() }.map(|q| f32::from(q & 15)))
+    }
+    #[inline(always)]
+    unsafe fn upper(q: *const u8) -> Self {
+        // SAFETY: by the caller.
+        Plain(unsafe { q.cast::<[u8; 32]>().read() }.map(|q| f32::from(q >> 4)))
     }
     #[inline(always)]
     unsafe fn spread(mut self, d: [f32; 2], m: f32) -> Self {
@@ -152,6 +166,32 @@ mod x86 {
         }
     }
 
+    /// Four bits from bit `SHIFT` on of eight bytes.
+    ///
+    /// # Safety
+    /// As for [`Group`], with AVX2.
+    #[inline(always)]
+    unsafe fn half_bytes<const SHIFT: i32>(q: *const u8) -> __m256 {
+        // SAFETY: by the caller.
+        unsafe {
+            let q = _mm256_cvtepu8_epi32(_mm_loadl_epi64(q.cast()));
+            _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32::<SHIFT>(q), _mm256_set1_epi32(15)))
+        }
+    }
+
+    /// As `half_bytes`, of sixteen bytes.
+    ///
+    /// # Safety
+    /// As for [`Group`], with AVX-512 F.
+    #[inline(always)]
+    unsafe fn half_bytes_wide<const SHIFT: u32>(q: *const u8) -> __m512 {
+        // SAFETY: by the caller.
+        unsafe {
+            let q = _mm512_cvtepu8_epi32(_mm_loadu_si128(q.cast()));
+            _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32::<SHIFT>(q), _mm512_set1_epi32(15)))
+        }
+    }
+
     impl Group for Ymm {
         #[inline(always)]
         unsafe fn zero() -> Self {
@@ -185,6 +225,16 @@ mod x86 {
                 let q = [low, _mm_srli_si128::<8>(low), high, _mm_srli_si128::<8>(high)];
                 Ymm(q.map(|q| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(q))))
             }
+        }
+        #[inline(always)]
+        unsafe fn lower(q: *const u8) -> Self {
+            // SAFETY: by the caller.
+            Ymm(std::array::from_fn(|i| unsafe { half_bytes::<0>(q.add(8 * i)) }))
+        }
+        #[inline(always)]
+        unsafe fn upper(q: *const u8) -> Self {
+            // SAFETY: by the caller.
+            Ymm(std::array::from_fn(|i| unsafe { half_bytes::<4>(q.add(8 * i)) }))
         }
         #[inline(always)]
         unsafe fn spread(self, d: [f32; 2], m: f32) -> Self {
@@ -241,6 +291,16 @@ mod x86 {
         unsafe fn nibbles(q: *const u8) -> Self {
             // SAFETY: by the caller.
             unsafe { Zmm(nibbles(q).map(|q| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(q)))) }
+        }
+        #[inline(always)]
+        unsafe fn lower(q: *const u8) -> Self {
+            // SAFETY: by the caller.
+            Zmm(std::array::from_fn(|i| unsafe { half_bytes_wide::<0>(q.add(16 * i)) }))
+        }
+        #[inline(always)]
+        unsafe fn upper(q: *const u8) -> Self {
+            // SAFETY: by the caller.
+            Zmm(std::array::from_fn(|i| unsafe { half_bytes_wide::<4>(q.add(16 * i)) }))
         }
         #[inline(always)]
         unsafe fn spread(self, d: [f32; 2], m: f32) -> Self {
