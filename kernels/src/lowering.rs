@@ -274,7 +274,7 @@ pub(crate) fn steps(t: &TensorRef, axis: usize) -> usize {
 }
 
 /// Whether the last axis is contiguous and every row starts at a multiple of `n` elements.
-fn is_aligned(t: &TensorRef, n: usize) -> bool {
+pub(crate) fn is_aligned(t: &TensorRef, n: usize) -> bool {
     let rank = t.rank();
     rank > 0
         && steps(t, rank - 1) == 1

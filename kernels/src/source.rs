@@ -11,7 +11,8 @@
 //!   multiple of 4 (last stride 1, float and block types);
 //! - for outputs `st_x(e, v)`, `st2_x(e, v0, v1)`, `st4_x(e, v)`: see [`Access`].
 //!
-//! Templates are filled in by minijinja; `{% include "reduce.wgsl" %}` takes in a file of `wgsl/common`.
+//! Templates are filled in by minijinja; `{% include "reduce.wgsl" %}` takes in a file of `wgsl/common`,
+//! or of `cuda/common`.
 //! A template sees its literals, and for each operand `x` an object with `dtype`, `rank`, `wide` (aligned
 //! for `ld4`/`st4`), `contiguous` (last stride 1).
 
@@ -151,13 +152,14 @@ pub struct Source {
 }
 
 macro_rules! common {
-    ($($name:literal),* $(,)?) => {
-        &[$(($name, include_str!(concat!("../wgsl/common/", $name)))),*]
+    ($folder:literal: $($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../", $folder, "/common/", $name)))),*]
     };
 }
 
 /// What templates can include.
 const COMMON: &[(&str, &str)] = common![
+    "wgsl":
     "attention_ends.wgsl",
     "attention_tiles.wgsl",
     "blocks.wgsl",
@@ -175,10 +177,13 @@ const COMMON: &[(&str, &str)] = common![
     "turn.wgsl",
 ];
 
+/// What templates in CUDA C can include.
+const CUDA_COMMON: &[(&str, &str)] = common!["cuda": "mma.cuh", "product.cuh", "swizzle.cuh"];
+
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut env = Environment::new();
     env.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    for (name, text) in COMMON {
+    for (name, text) in COMMON.iter().chain(CUDA_COMMON) {
         env.add_template(name, text).expect("a template of this crate");
     }
     env

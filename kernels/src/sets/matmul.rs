@@ -6,6 +6,7 @@
 
 mod fused;
 mod kernel;
+mod mma;
 mod problem;
 mod registers;
 mod rows;
@@ -24,7 +25,7 @@ impl KernelSet for Matmul {
     fn variants(&self, desc: &OpDesc, info: &DeviceInfo) -> Vec<Variant> {
         let Some(p) = Problem::of(desc) else { return Vec::new() };
         let software = matches!(info.kind, DeviceKind::Software | DeviceKind::Cpu);
-        let mut kernels: Vec<_> = kernel::all().filter(|k| k.runs_on(info) && k.suits(&p)).collect();
+        let mut kernels: Vec<_> = kernel::all().filter(|k| k.runs_on(info) && k.suits(&p, info)).collect();
         kernels.sort_by_key(|k| k.cost(&p, software));
         kernels.into_iter().map(|k| Variant::named(k.name)).collect()
     }
@@ -32,6 +33,8 @@ impl KernelSet for Matmul {
     fn lower(&self, op: &Op, variant: &Variant, to: &mut Lowering<'_>) -> Result<()> {
         let Some(problem) = Problem::new(op) else { return Err(to.unsupported(&op.desc(), "no kernel")) };
         match kernel::all().find(|k| variant.0 == k.name) {
+            // It writes elements of any size.
+            Some(kernel) if kernel.by_warps() => kernel.lower(&problem, to),
             Some(kernel) => problem.into_words(to, |p, to| kernel.lower(p, to)),
             None => Err(to.unsupported(&op.desc(), format!("no variant {variant}"))),
         }

@@ -1,5 +1,6 @@
 //! The kernels that do products, in their variants.
 
+use super::mma::{self, Pipeline};
 use super::problem::{By, Problem};
 use super::{registers, rows, shared};
 use crate::{LaunchBuilder, Lowering, Template, template};
@@ -10,9 +11,10 @@ use halite_hal::{DeviceInfo, Result};
 pub(super) struct Kernel {
     pub name: &'static str,
     pub family: Family,
-    /// Rows and columns of an invocation.
+    /// Rows and columns of an invocation; of [`Family::Mma`] those of a warp.
     pub own: [usize; 2],
-    /// Invocations of a workgroup along rows and columns; of [`Family::Rows`] along the sum and columns.
+    /// Invocations of a workgroup along rows and columns; of [`Family::Rows`] along the sum and columns. Of
+    /// [`Family::Mma`] warps.
     pub group: [usize; 2],
     /// How fast full tiles are, in thousandths of the fastest kernel: on software drivers, as measured, and on
     /// others, as expected.
@@ -28,11 +30,13 @@ pub(super) enum Family {
     Shared,
     /// `matmul_rows.wgsl`.
     Rows,
+    /// `mma_gemm.cu`.
+    Mma(Pipeline),
 }
 
 /// Every kernel.
 pub(super) fn all() -> impl Iterator<Item = &'static Kernel> {
-    registers::KERNELS.iter().chain(shared::KERNELS).chain(rows::KERNELS)
+    registers::KERNELS.iter().chain(shared::KERNELS).chain(rows::KERNELS).chain(mma::KERNELS)
 }
 
 impl Kernel {
@@ -42,21 +46,33 @@ impl Kernel {
         [self.own[0] * rows, self.own[1] * self.group[1]]
     }
 
+    /// Of a workgroup.
+    fn invocations(&self) -> usize {
+        self.group[0] * self.group[1] * if self.by_warps() { 32 } else { 1 }
+    }
+
+    /// Whether sizes are those of warps.
+    pub fn by_warps(&self) -> bool {
+        matches!(self.family, Family::Mma(_))
+    }
+
     /// Whether a device can run it.
     pub fn runs_on(&self, info: &DeviceInfo) -> bool {
         let (waits, bytes) = match self.family {
             Family::Registers => (false, 0),
             Family::Shared => (true, shared::bytes(self)),
             Family::Rows => (self.group[0] > 1, rows::bytes(self)),
+            Family::Mma(pipeline) => (true, mma::bytes(self, pipeline)),
         };
-        self.group[0] * self.group[1] <= info.max_workgroup_size as usize
+        self.invocations() <= info.max_workgroup_size as usize
             && bytes <= info.local_memory_bytes as usize
             && (info.barriers || !waits)
     }
 
-    /// Whether it is meant for such a product.
-    pub fn suits(&self, p: &Problem) -> bool {
+    /// Whether it is meant for such a product on a device.
+    pub fn suits(&self, p: &Problem, info: &DeviceInfo) -> bool {
         match self.family {
+            Family::Mma(_) => mma::suits(p, info),
             Family::Registers | Family::Shared => true,
             // The fewest rows that hold them all, and neighbours in memory side by side.
             Family::Rows => {
@@ -75,17 +91,23 @@ impl Kernel {
         // Compiling is shared by this many calls, and takes as long as so many multiply-adds for each element
         // of an invocation: about 5 ms on software drivers.
         const CALLS: usize = 1000;
-        let compile = 100_000_000 * self.own[0] * self.own[1] / CALLS;
+        let lanes = if self.by_warps() { 32 } else { 1 };
+        let compile = 100_000_000 * self.own[0] * self.own[1] / lanes / CALLS;
         let [rows, columns] = self.tile();
         let groups = p.batch() * p.mean_rows().div_ceil(rows) * p.n().div_ceil(columns);
         // Workgroups that keep all of a device busy.
-        let busy = groups.max(if software { 4 } else { 64 });
+        let busy = groups.max(match (software, self.by_warps()) {
+            (true, _) => 4,
+            (false, true) => 128,
+            (false, false) => 64,
+        });
         let work = busy.saturating_mul(rows * columns).saturating_mul(p.mean_sum().max(1));
         compile + work.saturating_mul(1000) / self.speed[usize::from(!software)]
     }
 
     pub fn lower(&self, p: &Problem, to: &mut Lowering<'_>) -> Result<()> {
         let template = match self.family {
+            Family::Mma(pipeline) => return mma::lower(self, pipeline, p, to),
             Family::Registers => template!("matmul_registers.wgsl"),
             Family::Shared => template!("matmul_shared.wgsl"),
             Family::Rows => template!("matmul_rows.wgsl"),

@@ -1,0 +1,140 @@
+// Products of 16-bit floats on tensor cores: a workgroup computes {{ tile_m }} × {{ tile_n }} elements of c, each of its
+// {{ warps_m }} × {{ warps_n }} warps a part, from {{ stages }} stages of {{ tile_k }} of the sum in shared memory, which are
+// copied while others are multiplied.
+{% include "mma.cuh" %}
+{% include "swizzle.cuh" %}
+{% include "product.cuh" %}
+
+constexpr uint THREADS = {{ workgroup_size }};
+constexpr uint STAGES = {{ stages }};
+constexpr uint TK = {{ tile_k }};
+// A warp's rows and columns.
+constexpr uint WM = {{ tile_m // warps_m }}, WN = {{ tile_n // warps_n }};
+// Rows and pieces of what is staged: along the sum in rows, or down the rows.
+constexpr bool A_ACROSS = {{ a_by != "mn" }}, B_ACROSS = {{ b_by != "mn" }};
+constexpr uint A_ROWS = {{ tile_k if a_by == "mn" else tile_m }}, A_PIECES = {{ (tile_m if a_by == "mn" else tile_k) // 8 }};
+constexpr uint B_ROWS = {{ tile_k if b_by == "mn" else tile_n }}, B_PIECES = {{ (tile_n if b_by == "mn" else tile_k) // 8 }};
+constexpr uint A_BYTES = 16 * A_ROWS * A_PIECES, STAGE_BYTES = A_BYTES + 16 * B_ROWS * B_PIECES;
+typedef Half<{{ a.dtype == "bf16" }}> Factor;
+
+template <bool BF16> __device__ __forceinline__ float read(const float *x, uint i) { return x[i]; }
+template <bool BF16> __device__ __forceinline__ float read(const ushort *x, uint i) { return Half<BF16>::low(x[i]); }
+
+// Writes an element and, if there is one, the next; PAIRS: both at once.
+template <bool BF16, bool PAIRS>
+__device__ __forceinline__ void write(float *to, uint step, bool two, float x, float y) {
+    if (PAIRS && two) {
+        *(float2 *)to = make_float2(x, y);
+    } else {
+        to[0] = x;
+        if (two) to[step] = y;
+    }
+}
+template <bool BF16, bool PAIRS>
+__device__ __forceinline__ void write(ushort *to, uint step, bool two, float x, float y) {
+    const uint w = Half<BF16>::pack(x, y);
+    if (PAIRS && two) {
+        *(uint *)to = w;
+    } else {
+        to[0] = (ushort)w;
+        if (two) to[step] = (ushort)(w >> 16);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, {{ blocks }}) {{ entry }}({{ arguments }}) {
+    {{ operands }}
+    extern __shared__ __align__(128) uchar arena[];
+    const uint group = blockIdx.x + blockIdx.y * gridDim.x;
+    if (group >= params.groups) return;
+    const Part p = part_of(params, {{ "0" if mode == "dense" else "offsets" }}, group);
+    // The same for the whole workgroup, as barriers want it.
+    if (p.row >= p.end) return;
+{% if mode == "dense" %}
+    a += (unsigned long long)p.z * params.a_s0;
+{% endif %}
+{% if mode != "weight" %}
+    b += (unsigned long long)p.z * params.b_s0;
+{% endif %}
+{% if mode != "grouped" %}
+    c += (unsigned long long)p.z * params.c_s0;
+{% endif %}
+
+    const uint memory = shared_address(arena);
+    const uint steps = (p.k1 - p.k0 + TK - 1) / TK;
+    auto fetch = [&](uint t) {
+        const uint to = memory + t % STAGES * STAGE_BYTES;
+        const uint k = p.k0 + t * TK;
+{% for x, rows, first, end in [("a", "A", "p.row", "p.end"), ("b", "B", "p.column", "params.n")] %}
+{% set by = a_by if x == "a" else b_by %}
+{% set aligned = a_aligned if x == "a" else b_aligned %}
+        stage<{{ rows }}_ROWS, {{ rows }}_PIECES, THREADS, {{ aligned }}>(
+            {{ "to" if x == "a" else "to + A_BYTES" }}, {{ x }}, params.{{ x }}_s1, params.{{ x }}_s2,
+            {% if by == "mn" %}k, p.k1, {{ first }}, {{ end }}{% else %}{{ first }}, {{ end }}, k, p.k1{% endif %});
+{% endfor %}
+    };
+
+    const uint warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const uint m0 = warp / {{ warps_n }} * WM, n0 = warp % {{ warps_n }} * WN;
+    float sums[WM / 16][WN / 8][4] = {};
+#pragma unroll
+    for (uint t = 0; t < STAGES - 1; t++) {
+        if (t < steps) fetch(t);
+        copies_end();
+    }
+    for (uint t = 0; t < steps; t++) {
+        copies_wait<STAGES - 2>();
+        // Stage t is there, and nobody reads the one before it any longer.
+        __syncthreads();
+        if (t + STAGES - 1 < steps) fetch(t + STAGES - 1);
+        copies_end();
+        const uint a_tile = memory + t % STAGES * STAGE_BYTES, b_tile = a_tile + A_BYTES;
+#pragma unroll
+        for (uint k = 0; k < TK; k += 16) {
+            uint fa[WM / 16][4], fb[WN / 16][4];
+#pragma unroll
+            for (uint i = 0; i < WM / 16; i++) {
+                if (A_ACROSS) load_matrices(fa[i], block_down<A_PIECES>(a_tile, m0 + 16 * i, k / 8));
+                else load_transposed(fa[i], block_across<A_PIECES>(a_tile, k, m0 / 8 + 2 * i));
+            }
+#pragma unroll
+            for (uint j = 0; j < WN / 16; j++) {
+                if (B_ACROSS) load_matrices(fb[j], block_across<B_PIECES>(b_tile, n0 + 16 * j, k / 8));
+                else load_transposed(fb[j], block_down<B_PIECES>(b_tile, k, n0 / 8 + 2 * j));
+            }
+#pragma unroll
+            for (uint i = 0; i < WM / 16; i++) {
+#pragma unroll
+                for (uint j = 0; j < WN / 8; j++) Factor::mma(sums[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+            }
+        }
+    }
+
+#pragma unroll
+    for (uint i = 0; i < WM / 16; i++) {
+#pragma unroll
+        for (uint h = 0; h < 2; h++) {
+            const uint row = p.row + m0 + 16 * i + 8 * h + lane / 4;
+            if (row >= p.end) continue;
+#pragma unroll
+            for (uint j = 0; j < WN / 8; j++) {
+                const uint column = p.column + n0 + 8 * j + lane % 4 * 2;
+                if (column >= params.n) continue;
+                const bool two = column + 1 < params.n;
+                float x = sums[i][j][2 * h], y = sums[i][j][2 * h + 1];
+{% if biased %}
+                if (p.live) {
+                    const uint at = {{ "p.z * params.bias_s0 + " if mode == "grouped" }}column * params.bias_s1;
+                    x += read<{{ bias.dtype == "bf16" }}>(bias, at);
+                    if (two) y += read<{{ bias.dtype == "bf16" }}>(bias, at + params.bias_s1);
+                }
+{% endif %}
+                const uint at = row * params.c_s1 + column * params.c_s2;
+{% if accumulate %}
+                x += read<{{ c.dtype == "bf16" }}>(c, at);
+                if (two) y += read<{{ c.dtype == "bf16" }}>(c, at + params.c_s2);
+{% endif %}
+                write<{{ c.dtype == "bf16" }}, {{ c_pairs }}>(c + at, params.c_s2, two, x, y);
+            }
+        }
+    }
+}

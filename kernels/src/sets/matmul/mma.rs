@@ -1,0 +1,235 @@
+//! Tiles on tensor cores, for CUDA's devices: factors of one 16-bit type, sums in f32.
+
+use super::kernel::{Family, Kernel};
+use super::problem::{By, Experts, Problem};
+use crate::lowering::is_aligned;
+use crate::source::cuda_template;
+use crate::{LaunchBuilder, Lowering};
+use halite_hal::{DType, DeviceInfo, Result};
+
+/// What belongs to a tile beside its size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pipeline {
+    /// How much of the sum is staged at a time.
+    pub depth: usize,
+    /// Stages in shared memory.
+    pub stages: usize,
+    /// Workgroups that a multiprocessor has room for, by registers and by shared memory (164 KiB on sm_80).
+    pub blocks: usize,
+}
+
+const fn tile(
+    name: &'static str,
+    own: [usize; 2],
+    group: [usize; 2],
+    [depth, stages, blocks]: [usize; 3],
+    speed: usize,
+) -> Kernel {
+    let family = Family::Mma(Pipeline { depth, stages, blocks });
+    Kernel { name, family, own, group, speed: [speed, speed] }
+}
+
+/// The sizes; names give the workgroup's tile and the part of the sum that is staged. `own` is a warp's tile, and
+/// `group` counts warps.
+pub(super) const KERNELS: &[Kernel] = &[
+    tile("mma-128x256x32", [64, 64], [2, 4], [32, 4, 1], 10_000),
+    tile("mma-128x128x32", [64, 32], [2, 4], [32, 4, 2], 9000),
+    tile("mma-64x128x64", [32, 64], [2, 2], [64, 3, 2], 7500),
+    tile("mma-64x64x64", [32, 32], [2, 2], [64, 3, 3], 6000),
+    tile("mma-16x128x64", [16, 32], [1, 4], [64, 4, 2], 3000),
+];
+
+/// Columns of c that a band of tiles has: 28 MiB of b, where sums have 7168 terms.
+const BAND: usize = 2048;
+
+/// Bytes of shared memory.
+pub(super) fn bytes(kernel: &Kernel, pipeline: Pipeline) -> usize {
+    let [rows, columns] = kernel.tile();
+    2 * pipeline.depth * (rows + columns) * pipeline.stages
+}
+
+/// Whether a device has the instruction, for factors of this type.
+fn has_instruction(info: &DeviceInfo, dtype: DType) -> bool {
+    info.backend == "cuda"
+        && info
+            .matrix
+            .iter()
+            .any(|s| (s.m, s.n, s.k, s.input, s.accumulator) == (16, 8, 16, dtype, DType::F32))
+}
+
+/// Whether such a product can be done.
+pub(super) fn suits(p: &Problem, info: &DeviceInfo) -> bool {
+    let written = [DType::F32, DType::F16, DType::BF16];
+    has_instruction(info, p.a.dtype)
+        && p.a.dtype == p.b.dtype
+        && written.contains(&p.c.dtype)
+        && p.bias.as_ref().is_none_or(|bias| written.contains(&bias.dtype))
+}
+
+/// Whether a and b are copied by 16 bytes: not where rows begin at other places, nor where experts begin within rows.
+fn copied_by_pieces(p: &Problem) -> [bool; 2] {
+    let by_rows = matches!(p.experts, Experts::Rows(_));
+    let by_sum = matches!(p.experts, Experts::Sum(_));
+    let a = match p.a_by() {
+        By::Mn => !by_rows && is_aligned(&p.a.clone().transpose(1, 2), 8),
+        _ => !by_sum && is_aligned(&p.a, 8),
+    };
+    let b = match p.b_by() {
+        By::Mn => is_aligned(&p.b, 8),
+        _ => !by_sum && is_aligned(&p.b.clone().transpose(1, 2), 8),
+    };
+    [a, b]
+}
+
+/// Lowers a product.
+pub(super) fn lower(kernel: &Kernel, pipeline: Pipeline, p: &Problem, to: &mut Lowering<'_>) -> Result<()> {
+    let tile = kernel.tile();
+    let [a, b] = copied_by_pieces(p);
+    let launch = launch(kernel, pipeline, to);
+    let launch = launch.literal("a_aligned", a).literal("b_aligned", b);
+    let launch = launch.literal("c_pairs", is_aligned(&p.c, 2));
+    let (launch, groups) = p.bind(launch, tile);
+    launch.linear(groups)
+}
+
+/// A launch of this size.
+fn launch<'l, 'a>(kernel: &Kernel, pipeline: Pipeline, to: &'l mut Lowering<'a>) -> LaunchBuilder<'l, 'a> {
+    let ([m, n], [warps_m, warps_n]) = (kernel.tile(), kernel.group);
+    let launch = to.launch(cuda_template!("mma_gemm.cu"));
+    let sizes = [
+        ("tile_m", m),
+        ("tile_n", n),
+        ("tile_k", pipeline.depth),
+        ("warps_m", warps_m),
+        ("warps_n", warps_n),
+        ("stages", pipeline.stages),
+        ("blocks", pipeline.blocks),
+        ("band", BAND / n),
+    ];
+    sizes
+        .into_iter()
+        .fold(launch, |launch, (name, size)| launch.literal(name, size as u32))
+        .workgroup([32 * (warps_m * warps_n) as u32, 1, 1])
+        .dynamic_bytes(bytes(kernel, pipeline) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sets::matmul::Matmul;
+    use crate::{KernelSet, Traits, Variant};
+    use halite_hal::{DeviceKind, MatrixShape, Op, TensorRef};
+
+    fn t(slot: u32, dtype: DType, shape: &[usize]) -> TensorRef {
+        TensorRef::slot(slot, dtype, shape)
+    }
+
+    /// A device of the CUDA backend.
+    fn cuda() -> DeviceInfo {
+        let mut info = DeviceInfo::new("cuda", 0, "test", DeviceKind::DiscreteGpu);
+        info.local_memory_bytes = 163 << 10;
+        info.max_workgroup_size = 1024;
+        let shape = |input| MatrixShape { m: 16, n: 8, k: 16, input, accumulator: DType::F32 };
+        info.matrix = [DType::F16, DType::BF16].map(shape).to_vec();
+        info
+    }
+
+    /// Names of the variants on tensor cores.
+    fn native(op: &Op, info: &DeviceInfo) -> Vec<String> {
+        let all = Matmul.variants(&op.desc(), info).into_iter().map(|v| v.to_string());
+        all.filter(|name| name.starts_with("mma")).collect()
+    }
+
+    #[test]
+    fn every_size_is_written_for_every_mode_and_type() {
+        let info = cuda();
+        for dtype in [DType::F16, DType::BF16] {
+            for c in [DType::F32, DType::F16, DType::BF16] {
+                let (a, offsets) = (t(0, dtype, &[40, 32]), t(3, DType::I32, &[5]));
+                let columns = |slot, shape: &[usize]| {
+                    let r = shape.len();
+                    t(slot, dtype, shape).transpose(r - 2, r - 1)
+                };
+                let bias = Some(t(4, DType::F32, &[4, 48]));
+                let ops = [
+                    Op::matmul(a.clone(), t(1, dtype, &[32, 48]), t(2, c, &[40, 48])),
+                    Op::matmul(columns(0, &[33, 40]), columns(1, &[48, 33]), t(2, c, &[40, 48])),
+                    Op::grouped_matmul(
+                        a.clone(),
+                        columns(1, &[4, 48, 32]),
+                        offsets.clone(),
+                        bias,
+                        t(2, c, &[40, 48]),
+                        true,
+                    ),
+                    Op::grouped_matmul_weight(a, t(1, dtype, &[40, 9]), offsets, t(2, c, &[4, 32, 9]), false),
+                ];
+                for op in &ops {
+                    assert_eq!(native(op, &info).len(), KERNELS.len());
+                    for name in native(op, &info) {
+                        let mut lowering = Lowering::new(&info);
+                        Matmul.lower(op, &Variant::named(name), &mut lowering).unwrap();
+                        for launch in lowering.finish().launches {
+                            let kernel = launch.source.render(&Traits::new()).unwrap();
+                            assert!(kernel.text.contains("mma.sync"), "{}", kernel.text);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tensor_cores_come_first_where_they_are() {
+        let op = |da, db, [m, n, k]: [usize; 3]| {
+            Op::matmul(t(0, da, &[m, k]), t(1, db, &[k, n]), t(2, DType::F32, &[m, n]))
+        };
+        let (f, h, b) = (DType::F32, DType::F16, DType::BF16);
+        let first = |size| Matmul.variants(&op(b, b, size).desc(), &cuda())[0].to_string();
+        assert_eq!(first([8192, 4096, 7168]), "mma-128x256x32");
+        assert_eq!(first([1024, 1024, 1024]), "mma-64x128x64");
+        assert_eq!(first([16, 4096, 4096]), "mma-16x128x64");
+        assert!(first([1, 4096, 4096]).starts_with("rows"));
+        let mut without = cuda();
+        without.matrix.clear();
+        for (op, info) in
+            [(op(b, b, [64; 3]), without), (op(f, f, [64; 3]), cuda()), (op(h, b, [64; 3]), cuda())]
+        {
+            assert_eq!(native(&op, &info), [""; 0]);
+        }
+    }
+
+    /// Where a piece lies, in pieces: `piece_at` of `cuda/common/swizzle.cuh`.
+    fn piece_at(pieces: usize, row: usize, piece: usize) -> usize {
+        let span = pieces.min(8);
+        row * pieces + (piece ^ (row / (8 / span) % span))
+    }
+
+    /// Whether eight pieces lie in eight different groups of four banks, of which there are 32.
+    fn apart(places: impl Iterator<Item = usize>) -> bool {
+        let mut groups: Vec<usize> = places.map(|place| place % 8).collect();
+        groups.sort_unstable();
+        groups == [0, 1, 2, 3, 4, 5, 6, 7]
+    }
+
+    #[test]
+    fn no_two_lanes_meet_in_a_bank() {
+        for pieces in [2, 4, 8, 16, 32] {
+            for row in (0..64).step_by(8) {
+                // Eight rows of a matrix, as ldmatrix reads them.
+                for piece in 0..pieces {
+                    assert!(apart((row..row + 8).map(|r| piece_at(pieces, r, piece))), "{pieces}");
+                }
+                // Eight pieces in a row, as copies write them.
+                for first in (row * pieces..(row + 8) * pieces).step_by(8) {
+                    let places = (first..first + 8).map(|e| piece_at(pieces, e / pieces, e % pieces));
+                    assert!(apart(places), "{pieces}");
+                }
+            }
+            let mut all: Vec<usize> =
+                (0..64 * pieces).map(|e| piece_at(pieces, e / pieces, e % pieces)).collect();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..64 * pieces), "{pieces}");
+        }
+    }
+}
