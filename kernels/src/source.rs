@@ -178,7 +178,9 @@ const COMMON: &[(&str, &str)] = common![
 ];
 
 /// What templates in CUDA C can include.
-const CUDA_COMMON: &[(&str, &str)] = common!["cuda": "mma.cuh", "product.cuh", "swizzle.cuh"];
+const CUDA_COMMON: &[(&str, &str)] = common![
+    "cuda": "mma.cuh", "product.cuh", "products.cuh", "sequences.cuh", "store.cuh", "swizzle.cuh", "tiles.cuh"
+];
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut env = Environment::new();

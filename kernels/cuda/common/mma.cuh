@@ -74,3 +74,13 @@ template <> struct Half<false> {
             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
     }
 };
+
+// Minus infinity. Its power is 0.
+#define LOWEST __int_as_float(0xff800000)
+
+// 2 to the x, to 2 ulps.
+__device__ __forceinline__ float exp2_(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}

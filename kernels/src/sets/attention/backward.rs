@@ -1,20 +1,25 @@
 //! Attention's gradient, without atomics: one kernel goes by query rows for `dq`, one by key rows for `dk` and
 //! `dv`.
 
+use super::flash;
 use super::{Target, WIDTH, apart, each, on_processor, sequences};
 use crate::{Access, LaunchBuilder, Lowering, Template, Variant, template};
 use halite_hal::{Attention, DType, DeviceInfo, Op, OpDesc, Result};
 
+/// Tiles of 64 rows of one side and 32 of the other, on tensor cores.
+const FLASH: &str = "flash-64x32";
 /// Tiles of 32 query rows and 32 key rows in a workgroup's shared memory.
 const BLOCKED: &str = "blocked-32x32";
 
-pub(super) fn variants(_desc: &OpDesc, info: &DeviceInfo) -> Vec<Variant> {
+pub(super) fn variants(desc: &OpDesc, info: &DeviceInfo) -> Vec<Variant> {
+    let native = flash::fits_backward(desc, info).then(|| Variant::named(FLASH));
     let blocked = info.barriers && info.max_workgroup_size >= 64 && info.local_memory_bytes >= 14 << 10;
-    match (blocked, on_processor(info)) {
-        (false, _) => vec![Variant::named("rows")],
-        (true, true) => vec![Variant::named("rows"), Variant::named(BLOCKED)],
-        (true, false) => vec![Variant::named(BLOCKED), Variant::named("rows")],
-    }
+    let portable = match (blocked, on_processor(info)) {
+        (false, _) => vec!["rows"],
+        (true, true) => vec!["rows", BLOCKED],
+        (true, false) => vec![BLOCKED, "rows"],
+    };
+    native.into_iter().chain(portable.into_iter().map(Variant::named)).collect()
 }
 
 pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<'_>) -> Result<()> {
@@ -38,6 +43,13 @@ pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<
         .param("heads", heads)
         .param("dv", dv);
     each(launch, tokens * heads, group)?;
+    if variant.0 == FLASH {
+        let gradients = [&dq.written, &dk.written, &dv_grad.written];
+        flash::backward(op, a, &row, gradients, to)?;
+        dq.finish(to)?;
+        dk.finish(to)?;
+        return dv_grad.finish(to);
+    }
 
     let share = heads / kv_heads;
     let rows: [Template; 2] = [template!("attention_dq_rows.wgsl"), template!("attention_dkv_rows.wgsl")];

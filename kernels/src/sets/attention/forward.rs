@@ -1,5 +1,6 @@
 //! Attention itself: which variants there are, and which come first.
 
+use super::flash::{self, Flash};
 use super::{Target, WIDTH, apart, each, on_processor, sequences, split};
 use crate::{Access, LaunchBuilder, Lowering, Variant, template};
 use halite_hal::{Attention, DType, DeviceInfo, Op, OpDesc, Result, TensorRef};
@@ -15,25 +16,30 @@ enum Way {
     Blocked(usize),
     /// A workgroup has a token's heads that share a kv head, with the keys split.
     Split,
+    /// On tensor cores.
+    Flash(Flash),
 }
 
-const WAYS: [(&str, Way); 6] = [
+const WAYS: [(&str, Way); 9] = [
     ("rows", Way::Rows(1)),
     ("rows-4", Way::Rows(4)),
     ("split-kv-rows", Way::SplitRows),
     ("blocked-32x32", Way::Blocked(32)),
     ("blocked-16x32", Way::Blocked(16)),
     ("split-kv-64x4", Way::Split),
+    ("flash-128x32", Way::Flash(flash::WIDE)),
+    ("flash-64x64", Way::Flash(flash::NARROW)),
+    ("flash-split-16x64", Way::Flash(flash::SPLIT)),
 ];
 
 /// Sizes of q, k, v.
-struct Sizes {
-    tokens: usize,
-    heads: usize,
-    kv_heads: usize,
-    kv: usize,
-    d: usize,
-    dv: usize,
+pub(super) struct Sizes {
+    pub tokens: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub kv: usize,
+    pub d: usize,
+    pub dv: usize,
 }
 
 impl Sizes {
@@ -42,13 +48,13 @@ impl Sizes {
     }
 
     /// Heads that share a kv head.
-    fn share(&self) -> usize {
+    pub fn share(&self) -> usize {
         self.heads / self.kv_heads
     }
 }
 
 impl Way {
-    fn fits(self, s: &Sizes, info: &DeviceInfo) -> bool {
+    fn fits(self, s: &Sizes, desc: &OpDesc, info: &DeviceInfo) -> bool {
         let together = |invocations: u32, vectors: usize| {
             info.barriers
                 && info.max_workgroup_size >= invocations
@@ -64,6 +70,7 @@ impl Way {
                 together(2 * rows as u32, q + 32 * 9 + 8 * rows)
             }
             Way::Split => together(64, 4 * s.d.div_ceil(4) + 64 + 5 * 64),
+            Way::Flash(flash) => flash.fits(s, desc, info),
         }
     }
 }
@@ -79,8 +86,12 @@ pub(super) fn variants(desc: &OpDesc, info: &DeviceInfo) -> Vec<Variant> {
     } else {
         ["blocked-32x32", "blocked-16x32", "split-kv-64x4", "rows-4", "rows", "split-kv-rows"]
     };
-    let fits = |name: &&str| way(name).is_some_and(|w| w.fits(&s, info));
-    order.into_iter().filter(fits).map(Variant::named).collect()
+    let native = match decoding {
+        true => ["flash-split-16x64", "flash-64x64", "flash-128x32"],
+        false => ["flash-128x32", "flash-64x64", "flash-split-16x64"],
+    };
+    let fits = |name: &&str| way(name).is_some_and(|w| w.fits(&s, desc, info));
+    native.into_iter().chain(order).filter(fits).map(Variant::named).collect()
 }
 
 fn way(name: &str) -> Option<Way> {
@@ -94,7 +105,7 @@ pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<
     };
     let o = Target::new(&op.outputs[0], Access::Pairs, to)?;
     let splits = match way {
-        Way::SplitRows | Way::Split => split::parts(s.tokens, s.kv),
+        Way::SplitRows | Way::Split | Way::Flash(flash::SPLIT) => split::parts(s.tokens, s.kv),
         _ => 1,
     };
     let ends = match splits {
@@ -110,6 +121,7 @@ pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<
         Way::SplitRows => by_rows(op, a, &s, 1, &ends, to)?,
         Way::Blocked(rows) => blocked(op, a, &s, rows, &ends, to)?,
         Way::Split => by_tokens(op, a, &s, &ends, to)?,
+        Way::Flash(flash) => flash.lower(op, a, &s, &ends, to)?,
     }
     if let Ends::Parts { o: part, stats, splits } = &ends {
         let chunks = s.dv.div_ceil(4).max(1);
@@ -131,13 +143,13 @@ pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<
 
 /// What a kernel writes: results, or those of parts of the keys; see `wgsl/common/attention_ends.wgsl`.
 #[expect(clippy::large_enum_variant, reason = "there is one of them, for the time of a call")]
-enum Ends<'a> {
+pub(super) enum Ends<'a> {
     Whole { o: &'a TensorRef, lse: &'a TensorRef },
     Parts { o: TensorRef, stats: TensorRef, splits: usize },
 }
 
 /// What every kernel takes.
-fn operands<'l, 'a>(
+pub(super) fn operands<'l, 'a>(
     launch: LaunchBuilder<'l, 'a>,
     op: &Op,
     a: Attention,

@@ -4,6 +4,7 @@
 //! contradicts the definition of `seqs` is clipped.
 
 mod backward;
+mod flash;
 mod forward;
 mod fused;
 mod rope;

@@ -1,6 +1,7 @@
 use super::*;
+use crate::Traits;
 use crate::sets::tests::translates;
-use halite_hal::DType;
+use halite_hal::{DType, MatrixShape};
 
 fn t(slot: u32, dtype: DType, shape: &[usize]) -> TensorRef {
     TensorRef::slot(slot, dtype, shape)
@@ -69,4 +70,55 @@ fn attention_kernels_translate() {
         }
     }
     translates(&Attention, &ops([f, f], [2, 4000], [4, 2], [128, 128]));
+}
+
+/// A device of the CUDA backend.
+fn cuda() -> DeviceInfo {
+    let mut info = DeviceInfo::new("cuda", 0, "test", DeviceKind::DiscreteGpu);
+    info.backend = "cuda".into();
+    info.local_memory_bytes = 163 << 10;
+    info.matrix = [DType::F16, DType::BF16]
+        .map(|input| MatrixShape { m: 16, n: 8, k: 16, input, accumulator: DType::F32 })
+        .to_vec();
+    info
+}
+
+/// Names of the variants for tensor cores.
+fn native(op: &Op, info: &DeviceInfo) -> Vec<String> {
+    let named = Attention.variants(&op.desc(), info).into_iter().map(|v| v.0.to_string());
+    named.filter(|name| name.starts_with("flash")).collect()
+}
+
+#[test]
+fn tensor_cores_are_used_where_they_can_be() {
+    let (f, h, b) = (DType::F32, DType::F16, DType::BF16);
+    for dtypes in [[h, h], [b, b], [b, f]] {
+        for sizes in [[16, 32], [64, 64], [80, 16], [128, 128]] {
+            for op in ops(dtypes, [70, 200], [4, 2], sizes).iter().step_by(2) {
+                let names = native(op, &cuda());
+                assert_eq!(names, ["flash-128x32", "flash-64x64", "flash-split-16x64"]);
+                for name in &names {
+                    let info = cuda();
+                    let mut lowering = Lowering::new(&info);
+                    Attention.lower(op, &Variant::named(name), &mut lowering).unwrap();
+                    for launch in lowering.finish().launches {
+                        launch.source.render(&Traits::new()).unwrap();
+                    }
+                }
+            }
+        }
+    }
+    let mut without = cuda();
+    without.matrix.clear();
+    let op = |dtypes, sizes| ops(dtypes, [2, 200], [4, 2], sizes).remove(0);
+    assert_eq!(native(&op([b, b], [64, 64]), &cuda())[0], "flash-split-16x64");
+    assert_eq!(native(&op([b, b], [192, 128]), &cuda()), ["flash-split-16x64", "flash-64x64"]);
+    for (dtypes, sizes, info) in [
+        ([b, b], [64, 64], without),
+        ([f, f], [64, 64], cuda()),
+        ([b, b], [64, 24], cuda()),
+        ([b, b], [256, 256], cuda()),
+    ] {
+        assert_eq!(native(&op(dtypes, sizes), &info), [""; 0]);
+    }
 }
