@@ -20,6 +20,7 @@ mod cuda;
 
 use crate::{Kernel, Language, Traits};
 use halite_hal::{DType, Result};
+use minijinja::value::ValueKind;
 use minijinja::{Environment, Value, context};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -185,6 +186,11 @@ const CUDA_COMMON: &[(&str, &str)] = common![
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut env = Environment::new();
     env.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    // As kernels' languages write them.
+    env.set_formatter(|out, state, value| match value.kind() {
+        ValueKind::Bool => Ok(out.write_str(if value.is_true() { "true" } else { "false" })?),
+        _ => minijinja::escape_formatter(out, state, value),
+    });
     for (name, text) in COMMON.iter().chain(CUDA_COMMON) {
         env.add_template(name, text).expect("a template of this crate");
     }
