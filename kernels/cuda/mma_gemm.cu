@@ -3,6 +3,7 @@
 // copied while others are multiplied.
 {% include "mma.cuh" %}
 {% include "swizzle.cuh" %}
+{% include "elements.cuh" %}
 {% include "product.cuh" %}
 
 constexpr uint THREADS = {{ workgroup_size }};
@@ -16,30 +17,6 @@ constexpr uint A_ROWS = {{ tile_k if a_by == "mn" else tile_m }}, A_PIECES = {{ 
 constexpr uint B_ROWS = {{ tile_k if b_by == "mn" else tile_n }}, B_PIECES = {{ (tile_n if b_by == "mn" else tile_k) // 8 }};
 constexpr uint A_BYTES = 16 * A_ROWS * A_PIECES, STAGE_BYTES = A_BYTES + 16 * B_ROWS * B_PIECES;
 typedef Half<{{ a.dtype == "bf16" }}> Factor;
-
-template <bool BF16> __device__ __forceinline__ float read(const float *x, uint i) { return x[i]; }
-template <bool BF16> __device__ __forceinline__ float read(const ushort *x, uint i) { return Half<BF16>::low(x[i]); }
-
-// Writes an element and, if there is one, the next; PAIRS: both at once.
-template <bool BF16, bool PAIRS>
-__device__ __forceinline__ void write(float *to, uint step, bool two, float x, float y) {
-    if (PAIRS && two) {
-        *(float2 *)to = make_float2(x, y);
-    } else {
-        to[0] = x;
-        if (two) to[step] = y;
-    }
-}
-template <bool BF16, bool PAIRS>
-__device__ __forceinline__ void write(ushort *to, uint step, bool two, float x, float y) {
-    const uint w = Half<BF16>::pack(x, y);
-    if (PAIRS && two) {
-        *(uint *)to = w;
-    } else {
-        to[0] = (ushort)w;
-        if (two) to[step] = (ushort)(w >> 16);
-    }
-}
 
 extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, {{ blocks }}) {{ entry }}({{ arguments }}) {
     {{ operands }}

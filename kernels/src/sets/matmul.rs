@@ -8,6 +8,7 @@ mod fused;
 mod kernel;
 mod mma;
 mod problem;
+mod quantised;
 mod registers;
 mod rows;
 mod shared;

@@ -2,7 +2,7 @@
 
 use super::mma::{self, Pipeline};
 use super::problem::{By, Problem};
-use super::{registers, rows, shared};
+use super::{quantised, registers, rows, shared};
 use crate::{LaunchBuilder, Lowering, Template, template};
 use halite_hal::{DeviceInfo, Result};
 
@@ -11,10 +11,10 @@ use halite_hal::{DeviceInfo, Result};
 pub(super) struct Kernel {
     pub name: &'static str,
     pub family: Family,
-    /// Rows and columns of an invocation; of [`Family::Mma`] those of a warp.
+    /// Rows and columns of an invocation; where [`Kernel::by_warps`], of a warp.
     pub own: [usize; 2],
-    /// Invocations of a workgroup along rows and columns; of [`Family::Rows`] along the sum and columns. Of
-    /// [`Family::Mma`] warps.
+    /// Invocations of a workgroup along rows and columns; of [`Family::Rows`] along the sum and columns. Where
+    /// [`Kernel::by_warps`], warps.
     pub group: [usize; 2],
     /// How fast full tiles are, in thousandths of the fastest kernel: on software drivers, as measured, and on
     /// others, as expected.
@@ -32,11 +32,18 @@ pub(super) enum Family {
     Rows,
     /// `mma_gemm.cu`.
     Mma(Pipeline),
+    /// `quantised_rows.cu`, `blocks` of whose workgroups share a multiprocessor.
+    Quantised { blocks: usize },
 }
 
 /// Every kernel.
 pub(super) fn all() -> impl Iterator<Item = &'static Kernel> {
-    registers::KERNELS.iter().chain(shared::KERNELS).chain(rows::KERNELS).chain(mma::KERNELS)
+    registers::KERNELS
+        .iter()
+        .chain(shared::KERNELS)
+        .chain(rows::KERNELS)
+        .chain(mma::KERNELS)
+        .chain(quantised::KERNELS)
 }
 
 impl Kernel {
@@ -53,7 +60,7 @@ impl Kernel {
 
     /// Whether sizes are those of warps.
     pub fn by_warps(&self) -> bool {
-        matches!(self.family, Family::Mma(_))
+        matches!(self.family, Family::Mma(_) | Family::Quantised { .. })
     }
 
     /// Whether a device can run it.
@@ -63,6 +70,7 @@ impl Kernel {
             Family::Shared => (true, shared::bytes(self)),
             Family::Rows => (self.group[0] > 1, rows::bytes(self)),
             Family::Mma(pipeline) => (true, mma::bytes(self, pipeline)),
+            Family::Quantised { .. } => (false, 0),
         };
         self.invocations() <= info.max_workgroup_size as usize
             && bytes <= info.local_memory_bytes as usize
@@ -73,6 +81,7 @@ impl Kernel {
     pub fn suits(&self, p: &Problem, info: &DeviceInfo) -> bool {
         match self.family {
             Family::Mma(_) => mma::suits(p, info),
+            Family::Quantised { .. } => quantised::suits(self, p, info),
             Family::Registers | Family::Shared => true,
             // The fewest rows that hold them all, and neighbours in memory side by side.
             Family::Rows => {
@@ -108,6 +117,7 @@ impl Kernel {
     pub fn lower(&self, p: &Problem, to: &mut Lowering<'_>) -> Result<()> {
         let template = match self.family {
             Family::Mma(pipeline) => return mma::lower(self, pipeline, p, to),
+            Family::Quantised { blocks } => return quantised::lower(self, blocks, p, to),
             Family::Registers => template!("matmul_registers.wgsl"),
             Family::Shared => template!("matmul_shared.wgsl"),
             Family::Rows => template!("matmul_rows.wgsl"),

@@ -57,13 +57,15 @@ fn has_instruction(info: &DeviceInfo, dtype: DType) -> bool {
             .any(|s| (s.m, s.n, s.k, s.input, s.accumulator) == (16, 8, 16, dtype, DType::F32))
 }
 
+/// The types of results, which kernels in CUDA C write one by one.
+pub(super) const WRITTEN: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+
 /// Whether such a product can be done.
 pub(super) fn suits(p: &Problem, info: &DeviceInfo) -> bool {
-    let written = [DType::F32, DType::F16, DType::BF16];
     has_instruction(info, p.a.dtype)
         && p.a.dtype == p.b.dtype
-        && written.contains(&p.c.dtype)
-        && p.bias.as_ref().is_none_or(|bias| written.contains(&bias.dtype))
+        && WRITTEN.contains(&p.c.dtype)
+        && p.bias.as_ref().is_none_or(|bias| WRITTEN.contains(&bias.dtype))
 }
 
 /// Whether a and b are copied by 16 bytes: not where rows begin at other places, nor where experts begin within rows.
