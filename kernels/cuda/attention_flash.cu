@@ -1,7 +1,8 @@
 // Attention by tiles on tensor cores (Dao 2023, FlashAttention-2, algorithm 1). A workgroup has ROWS of the rows that
 // share a kv head: its heads of a token, filled up to `params.pitch`, then those of the next. It goes over the keys by
 // KEYS, the next ones being copied meanwhile. Warps have rows of their own, or (ACROSS of them) the same rows and keys
-// of their own, joined in the end. Scores are in base 2. A probability is the sum of PIECES 16-bit numbers: one
+// of their own, joined in the end; or (BESIDE of them) the same rows and columns of v of their own, and each the
+// scores for itself. LATENT: v is the first columns of k, which is staged once. Scores are in base 2. A probability is the sum of PIECES 16-bit numbers: one
 // alone would be further off than the sum of the products may be.
 {% include "mma.cuh" %}
 {% include "tiles.cuh" %}
@@ -13,11 +14,15 @@ constexpr uint D = {{ d }}, DV = {{ dv }};
 constexpr uint THREADS = {{ workgroup_size }};
 constexpr uint BLOCKS = {{ blocks }}; // Of 16 rows, of a warp.
 constexpr uint ACROSS = {{ across }};
-constexpr uint ROWS = 16 * BLOCKS * (THREADS / 32 / ACROSS);
+constexpr uint BESIDE = {{ beside }};
+constexpr bool LATENT = {{ latent }};
+constexpr uint ROWS = 16 * BLOCKS * (THREADS / 32 / ACROSS / BESIDE);
 constexpr uint KEYS = {{ keys }};
 constexpr uint OWN = KEYS / ACROSS; // A warp's.
 constexpr uint PIECES = {{ pieces }};
-constexpr uint K_BYTES = KEYS * pitch(D), STAGE = K_BYTES + KEYS * pitch(DV);
+constexpr uint OWN_V = DV / BESIDE; // Columns of v of a warp.
+// Of a staged row of v; where v begins in a stage; a stage.
+constexpr uint V_WIDTH = LATENT ? D : DV, V_AT = LATENT ? 0 : KEYS * pitch(D), STAGE = V_AT + KEYS * pitch(V_WIDTH);
 constexpr float LOG2E = 1.44269504f, LN2 = 0.693147181f;
 
 __device__ __forceinline__ float quad_max(float x) {
@@ -30,7 +35,7 @@ __device__ __forceinline__ float quad_sum(float x) {
     return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
-extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, 2) {{ entry }}({{ arguments }}) {
+extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, {{ resident }}) {{ entry }}({{ arguments }}) {
     {{ operands }}
     extern __shared__ uint4 memory_[];
     __shared__ Range keys_[ROWS];
@@ -79,13 +84,14 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, 2) {{ entry }
     last = __reduce_max_sync(0xffffffffu, last);
 
     // Of the warp: its first row in the tile, and its first of the staged keys.
-    const uint row = warp / ACROSS * 16 * BLOCKS, own = warp % ACROSS * OWN;
-    float sum[BLOCKS][DV / 8][4];
+    const uint row = warp / ACROSS / BESIDE * 16 * BLOCKS, own = warp % ACROSS * OWN;
+    const uint column = warp / ACROSS % BESIDE * OWN_V;
+    float sum[BLOCKS][OWN_V / 8][4];
     float top[BLOCKS][2], total[BLOCKS][2];
 #pragma unroll
     for (uint b = 0; b < BLOCKS; b++) {
 #pragma unroll
-        for (uint c = 0; c < DV / 8; c++) {
+        for (uint c = 0; c < OWN_V / 8; c++) {
             for (uint i = 0; i < 4; i++) sum[b][c][i] = 0.0f;
         }
         for (uint h = 0; h < 2; h++) {
@@ -98,7 +104,7 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, 2) {{ entry }
     uint j = next_key<ROWS>(keys_, 0), at = staged_;
     if (j != NONE) {
         stage<KEYS, D, THREADS, {{ k_aligned }}>(at, keys, params.k_s0, params.k_s2, j, last);
-        stage<KEYS, DV, THREADS, {{ v_aligned }}>(at + K_BYTES, values, params.v_s0, params.v_s2, j, last);
+        if (!LATENT) stage<KEYS, DV, THREADS, {{ v_aligned }}>(at + V_AT, values, params.v_s0, params.v_s2, j, last);
     }
     copies_end();
     while (j != NONE) {
@@ -106,7 +112,7 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, 2) {{ entry }
         const uint after = staged_ + (at == staged_ ? STAGE : 0);
         if (next != NONE) {
             stage<KEYS, D, THREADS, {{ k_aligned }}>(after, keys, params.k_s0, params.k_s2, next, last);
-            stage<KEYS, DV, THREADS, {{ v_aligned }}>(after + K_BYTES, values, params.v_s0, params.v_s2, next, last);
+            if (!LATENT) stage<KEYS, DV, THREADS, {{ v_aligned }}>(after + V_AT, values, params.v_s0, params.v_s2, next, last);
         }
         copies_end();
         copies_wait<1>();
@@ -176,7 +182,7 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, 2) {{ entry }
                 }
                 total[b][h] = total[b][h] * decay + more;
 #pragma unroll
-                for (uint c = 0; c < DV / 8; c++) {
+                for (uint c = 0; c < OWN_V / 8; c++) {
                     sum[b][c][2 * h] *= decay;
                     sum[b][c][2 * h + 1] *= decay;
                 }
@@ -200,9 +206,9 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, 2) {{ entry }
                 }
             }
 #pragma unroll
-            for (uint c = 0; c < DV / 16; c++) {
+            for (uint c = 0; c < OWN_V / 16; c++) {
                 uint y[4];
-                load_transposed(y, block_down(at + K_BYTES, DV, own + 16 * n, 16 * c));
+                load_transposed(y, block_down(at + V_AT, V_WIDTH, own + 16 * n, column + 16 * c));
 #pragma unroll
                 for (uint b = 0; b < BLOCKS; b++) {
 #pragma unroll
@@ -224,7 +230,7 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, 2) {{ entry }
     }
 {% if across > 1 %}
     // Each lane of the first warp of those with the same rows joins what is at its place in the others.
-    constexpr uint EACH = BLOCKS * (DV / 8 * 4 + 4);
+    constexpr uint EACH = BLOCKS * (OWN_V / 8 * 4 + 4);
     float *joined = (float *)(memory_ + ROWS * pitch(D) / 16);
     if (warp % ACROSS > 0) {
         float *there = joined + (warp - warp / ACROSS - 1) * EACH * 32 + lane;
@@ -235,7 +241,7 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, 2) {{ entry }
                 there[32] = total[b][h];
             }
 #pragma unroll
-            for (uint c = 0; c < DV / 8; c++) {
+            for (uint c = 0; c < OWN_V / 8; c++) {
                 for (uint i = 0; i < 4; i++, there += 32) there[0] = sum[b][c][i];
             }
         }
@@ -256,7 +262,7 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, 2) {{ entry }
                 total[b][h] = total[b][h] * ours[h] + there[32] * theirs[h];
             }
 #pragma unroll
-            for (uint c = 0; c < DV / 8; c++) {
+            for (uint c = 0; c < OWN_V / 8; c++) {
                 for (uint i = 0; i < 4; i++, there += 32) {
                     sum[b][c][i] = sum[b][c][i] * ours[i / 2] + there[0] * theirs[i / 2];
                 }
@@ -274,7 +280,7 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, 2) {{ entry }
             const bool any = total[b][h] > 0.0f;
 {% if split %}
             const float share = 1.0f;
-            if (lane % 4 == 0) {
+            if (lane % 4 == 0 && column == 0) {
                 float *end = stats + at.token * params.stats_s0 + at.head * params.stats_s1 + part * params.stats_s2;
                 end[0] = any ? top[b][h] * LN2 : -3.0e38f;
                 end[1] = total[b][h];
@@ -283,13 +289,13 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, 2) {{ entry }
             const uint step = params.o_s3;
 {% else %}
             const float share = any ? 1.0f / total[b][h] : 0.0f;
-            if (lane % 4 == 0) lse[at.token * params.lse_s0 + at.head * params.lse_s1] = any ? top[b][h] * LN2 + logf(total[b][h]) : 0.0f;
+            if (lane % 4 == 0 && column == 0) lse[at.token * params.lse_s0 + at.head * params.lse_s1] = any ? top[b][h] * LN2 + logf(total[b][h]) : 0.0f;
             auto *to = o + at.token * params.o_s0 + at.head * params.o_s1;
             const uint step = params.o_s2;
 {% endif %}
 #pragma unroll
-            for (uint c = 0; c < DV / 8; c++) {
-                store_two<{{ o.wide }}, {{ o.dtype == "bf16" }}>(to, step, 8 * c + 2 * (lane % 4), sum[b][c][2 * h] * share, sum[b][c][2 * h + 1] * share);
+            for (uint c = 0; c < OWN_V / 8; c++) {
+                store_two<{{ o.wide }}, {{ o.dtype == "bf16" }}>(to, step, column + 8 * c + 2 * (lane % 4), sum[b][c][2 * h] * share, sum[b][c][2 * h + 1] * share);
             }
         }
     }

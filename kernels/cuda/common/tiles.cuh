@@ -24,7 +24,7 @@ __device__ __forceinline__ void stage_piece(uint to, const ushort *row, uint col
 template <uint ROWS, uint COLUMNS, uint THREADS, bool ALIGNED>
 __device__ __forceinline__ void stage(uint to, const ushort *from, uint row_step, uint column_step, uint first, uint end) {
     constexpr uint PIECES = COLUMNS / 8;
-#pragma unroll
+#pragma unroll 4
     for (uint e = threadIdx.x; e < ROWS * PIECES; e += THREADS) {
         uint r = e / PIECES, c = e % PIECES;
         bool there = first + r < end;

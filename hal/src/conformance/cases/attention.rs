@@ -194,6 +194,19 @@ fn halves(base: &Setup) -> Vec<Setup> {
             }
         }
     }
+    for (d, dv) in [(256, 256), (576, 512)] {
+        let (rows, seqs) = ([2, 300], vec![[0, 1, 0, 30], [1, 1, 30, 270]]);
+        all.push(Setup {
+            attention: causal,
+            dtypes: [BF16; 4],
+            heads: 18,
+            d,
+            dv,
+            rows,
+            seqs,
+            ..base.clone()
+        });
+    }
     // Results as wide as the sums.
     let (rows, seqs) = layouts()[1].clone();
     for dtype in [BF16, F16] {

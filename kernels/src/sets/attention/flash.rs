@@ -7,29 +7,32 @@ use crate::source::cuda_template;
 use crate::{LaunchBuilder, Lowering};
 use halite_hal::{Attention, DType, DeviceInfo, Layout, MatrixShape, Op, OpDesc, Result, TensorRef};
 
-/// How a workgroup of four warps divides its work.
+/// How a workgroup divides its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flash {
     /// Blocks of 16 rows that a warp has.
     blocks: usize,
     /// Warps that have the same rows, and keys of their own.
     across: usize,
+    /// Warps that have the same rows, and columns of v of their own.
+    beside: usize,
     /// Keys that are staged at a time.
     keys: usize,
-    /// The most columns of q and k that registers allow for.
-    columns: usize,
+    /// The most columns of q and k, and of v, that registers allow for.
+    columns: [usize; 2],
 }
 
 /// 128 rows: keys and values are read least often.
-pub(super) const WIDE: Flash = Flash { blocks: 2, across: 1, keys: 32, columns: 128 };
+pub(super) const WIDE: Flash = Flash { blocks: 2, across: 1, beside: 1, keys: 32, columns: [128, 128] };
 /// 64 rows, for shorter sequences.
-pub(super) const NARROW: Flash = Flash { blocks: 1, across: 1, keys: 64, columns: 192 };
+pub(super) const NARROW: Flash = Flash { blocks: 1, across: 1, beside: 1, keys: 64, columns: [192, 128] };
 /// Rows of one token, with the keys split among workgroups too.
-pub(super) const SPLIT: Flash = Flash { blocks: 1, across: 4, keys: 64, columns: 192 };
+pub(super) const SPLIT: Flash = Flash { blocks: 1, across: 4, beside: 1, keys: 64, columns: [192, 128] };
+/// Heads of more columns: with 8 warps. Many heads share one kv head, where v is a part of k (MLA, absorbed).
+pub(super) const LATENT: Flash = Flash { blocks: 1, across: 1, beside: 2, keys: 16, columns: [576, 512] };
 
+/// Warps of a workgroup for each that has columns of v of its own.
 const WARPS: usize = 4;
-/// The most columns of v, whose sums registers hold.
-const V_COLUMNS: usize = 128;
 /// 16-bit numbers that a factor of f32 is the sum of, in a product with a 16-bit operand. One alone is off by more
 /// than the sums may be; two leave 2⁻¹⁷.
 const PIECES: u32 = 2;
@@ -47,20 +50,23 @@ fn bytes(rows: usize, d: usize, dv: usize) -> usize {
 }
 
 /// Whether the device has instructions for products of the operands' type, and kernels for so many columns.
-fn suits(operands: &[Layout], info: &DeviceInfo, d: (usize, usize), dv: usize) -> bool {
+fn suits(operands: &[Layout], info: &DeviceInfo, columns: [usize; 2], most: [usize; 2]) -> bool {
     let dtype = operands[0].dtype;
     let shape = MatrixShape { m: 16, n: 8, k: 16, input: dtype, accumulator: DType::F32 };
-    let columns = |n: usize, most: usize| n > 0 && n <= most && n.is_multiple_of(16);
     info.backend == "cuda"
         && info.matrix.contains(&shape)
         && operands.iter().all(|x| x.dtype == dtype)
-        && columns(d.0, d.1)
-        && columns(dv, V_COLUMNS)
+        && columns.iter().zip(most).all(|(&n, most)| n > 0 && n <= most && n.is_multiple_of(16))
 }
 
 impl Flash {
     fn rows(self) -> usize {
         16 * self.blocks * WARPS / self.across
+    }
+
+    /// Whether keys are split among workgroups, where there are few rows.
+    pub fn splits(self) -> bool {
+        self.across > 1 || self.beside > 1
     }
 
     /// Bytes of shared memory: q, and two stages of keys and values.
@@ -69,7 +75,9 @@ impl Flash {
     }
 
     pub fn fits(self, s: &Sizes, desc: &OpDesc, info: &DeviceInfo) -> bool {
-        suits(&desc.inputs[..3], info, (s.d, self.columns), s.dv)
+        let more = s.d > SPLIT.columns[0] || s.dv > SPLIT.columns[1];
+        suits(&desc.inputs[..3], info, [s.d, s.dv], self.columns)
+            && (self.beside == 1 || more && s.dv.is_multiple_of(16 * self.beside))
             && self.bytes(s) + DECLARED <= info.local_memory_bytes as usize
     }
 
@@ -81,21 +89,30 @@ impl Flash {
         ends: &Ends<'_>,
         to: &mut Lowering<'_>,
     ) -> Result<()> {
-        // Rows of a token's heads; a workgroup that splits keys has those of one token.
-        let pitch = if self.across > 1 { s.share().next_multiple_of(self.rows()) } else { s.share() };
-        let tiles = (s.tokens * pitch).div_ceil(self.rows());
         let splits = if let Ends::Parts { splits, .. } = ends { *splits } else { 1 };
+        // Rows of a token's heads; where keys are split, a workgroup has those of one token.
+        let per_token =
+            if self.across > 1 || splits > 1 { s.share().next_multiple_of(self.rows()) } else { s.share() };
+        let tiles = (s.tokens * per_token).div_ceil(self.rows());
+        // Memory for two stages of k and of v is enough for twice as many keys where they are one.
+        let latent =
+            self.beside > 1 && s.dv <= s.d && op.inputs[1].clone().slice(2, 0, s.dv).same_view(&op.inputs[2]);
+        let keys = if latent { 2 * self.keys } else { self.keys };
+        let bytes = if latent { 2 * (self.rows() + 2 * keys) * pitch(s.d) } else { self.bytes(s) };
         let launch = operands(to.launch(cuda_template!("attention_flash.cu")), op, a, s, ends)
             .literal("d", s.d as u32)
             .literal("dv", s.dv as u32)
             .literal("blocks", self.blocks as u32)
             .literal("across", self.across as u32)
-            .literal("keys", self.keys as u32)
-            .param("pitch", pitch)
+            .literal("beside", self.beside as u32)
+            .literal("latent", latent)
+            .literal("resident", if self.beside > 1 { 1u32 } else { 2 })
+            .literal("keys", keys as u32)
+            .param("pitch", per_token)
             .param("tiles", tiles);
         let aligned =
             [("q_aligned", &op.inputs[0]), ("k_aligned", &op.inputs[1]), ("v_aligned", &op.inputs[2])];
-        launch_all(launch, &aligned, s.kv_heads, tiles * s.kv_heads * splits, self.bytes(s))
+        launch_all(launch, &aligned, [s.kv_heads, tiles * s.kv_heads * splits], self.beside, bytes)
     }
 }
 
@@ -110,7 +127,7 @@ fn bytes_backward(d: usize, dv: usize) -> usize {
 /// Whether [`backward`] can do it.
 pub(super) fn fits_backward(desc: &OpDesc, info: &DeviceInfo) -> bool {
     let [q, v] = [1, 3].map(|i| &desc.inputs[i].shape);
-    suits(&desc.inputs[..4], info, (q[2], NARROW.columns), v[2])
+    suits(&desc.inputs[..4], info, [q[2], v[2]], NARROW.columns)
         && bytes_backward(q[2], v[2]) + DECLARED <= info.local_memory_bytes as usize
 }
 
@@ -144,7 +161,7 @@ pub(super) fn backward(
             .param("pitch", share)
             .param("tiles", tiles);
         let aligned = [("q_aligned", q), ("k_aligned", k), ("v_aligned", v), ("grad_aligned", grad)];
-        launch_all(launch, &aligned, kv_heads, tiles * kv_heads, bytes_backward(d, dv))?;
+        launch_all(launch, &aligned, [kv_heads, tiles * kv_heads], 1, bytes_backward(d, dv))?;
     }
     Ok(())
 }
@@ -153,8 +170,8 @@ pub(super) fn backward(
 fn launch_all<'l, 'a>(
     mut launch: LaunchBuilder<'l, 'a>,
     aligned: &[(&'static str, &TensorRef)],
-    kv_heads: usize,
-    groups: usize,
+    [kv_heads, groups]: [usize; 2],
+    beside: usize,
     bytes: usize,
 ) -> Result<()> {
     for &(name, operand) in aligned {
@@ -164,7 +181,7 @@ fn launch_all<'l, 'a>(
         .literal("pieces", PIECES)
         .param("kv_heads", kv_heads)
         .param("groups", groups)
-        .workgroup([32 * WARPS as u32, 1, 1])
+        .workgroup([(32 * WARPS * beside) as u32, 1, 1])
         .dynamic_bytes(bytes as u32)
         .linear(groups)
 }

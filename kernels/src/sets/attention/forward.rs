@@ -20,7 +20,7 @@ enum Way {
     Flash(Flash),
 }
 
-const WAYS: [(&str, Way); 9] = [
+const WAYS: [(&str, Way); 10] = [
     ("rows", Way::Rows(1)),
     ("rows-4", Way::Rows(4)),
     ("split-kv-rows", Way::SplitRows),
@@ -30,6 +30,7 @@ const WAYS: [(&str, Way); 9] = [
     ("flash-128x32", Way::Flash(flash::WIDE)),
     ("flash-64x64", Way::Flash(flash::NARROW)),
     ("flash-split-16x64", Way::Flash(flash::SPLIT)),
+    ("flash-split-64x16", Way::Flash(flash::LATENT)),
 ];
 
 /// Sizes of q, k, v.
@@ -87,8 +88,8 @@ pub(super) fn variants(desc: &OpDesc, info: &DeviceInfo) -> Vec<Variant> {
         ["blocked-32x32", "blocked-16x32", "split-kv-64x4", "rows-4", "rows", "split-kv-rows"]
     };
     let native = match decoding {
-        true => ["flash-split-16x64", "flash-64x64", "flash-128x32"],
-        false => ["flash-128x32", "flash-64x64", "flash-split-16x64"],
+        true => ["flash-split-16x64", "flash-64x64", "flash-128x32", "flash-split-64x16"],
+        false => ["flash-128x32", "flash-64x64", "flash-split-16x64", "flash-split-64x16"],
     };
     let fits = |name: &&str| way(name).is_some_and(|w| w.fits(&s, desc, info));
     native.into_iter().chain(order).filter(fits).map(Variant::named).collect()
@@ -105,7 +106,8 @@ pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<
     };
     let o = Target::new(&op.outputs[0], Access::Pairs, to)?;
     let splits = match way {
-        Way::SplitRows | Way::Split | Way::Flash(flash::SPLIT) => split::parts(s.tokens, s.kv),
+        Way::SplitRows | Way::Split => split::parts(s.tokens, s.kv),
+        Way::Flash(flash) if flash.splits() => split::parts(s.tokens, s.kv),
         _ => 1,
     };
     let ends = match splits {

@@ -113,11 +113,12 @@ fn tensor_cores_are_used_where_they_can_be() {
     let op = |dtypes, sizes| ops(dtypes, [2, 200], [4, 2], sizes).remove(0);
     assert_eq!(native(&op([b, b], [64, 64]), &cuda())[0], "flash-split-16x64");
     assert_eq!(native(&op([b, b], [192, 128]), &cuda()), ["flash-split-16x64", "flash-64x64"]);
+    assert_eq!(native(&op([b, b], [576, 512]), &cuda()), ["flash-split-64x16"]);
     for (dtypes, sizes, info) in [
         ([b, b], [64, 64], without),
         ([f, f], [64, 64], cuda()),
         ([b, b], [64, 24], cuda()),
-        ([b, b], [256, 256], cuda()),
+        ([b, b], [592, 256], cuda()),
     ] {
         assert_eq!(native(&op(dtypes, sizes), &info), [""; 0]);
     }
