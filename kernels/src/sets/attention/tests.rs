@@ -100,7 +100,7 @@ fn tensor_cores_are_used_where_they_can_be() {
                 for name in &names {
                     let info = cuda();
                     let mut lowering = Lowering::new(&info);
-                    Attention.lower(op, &Variant::named(name), &mut lowering).unwrap();
+                    Attention.lower(op, &Variant::named(name.clone()), &mut lowering).unwrap();
                     for launch in lowering.finish().launches {
                         launch.source.render(&Traits::new()).unwrap();
                     }
