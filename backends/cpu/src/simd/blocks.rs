@@ -263,7 +263,7 @@ block!(Q5_1, 24, 1, |block, _| {
 block!(Q4K, 144, 8, |block, g| {
     let q = block.add(16 + g / 2 * 32);
     let (d, m) = scale_min::<G>(block, g);
-    let q = if g % 2 == 0 { G::lower(q) } else { G::upper(q) };
+    let q = if g.is_multiple_of(2) { G::lower(q) } else { G::upper(q) };
     q.spread([d; 2], m)
 });
 
