@@ -230,16 +230,18 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
 
-    /// Jobs one after another, with pauses in which helpers fall asleep.
+    /// Jobs one after another, with pauses until helpers are asleep.
     #[test]
     fn every_job_is_done_once_by_each_thread_at_most() {
         for threads in [1, 2, 5] {
             let mut pool = ThreadPool::new(threads).unwrap();
+            let shared = pool.shared.clone();
+            let all_asleep = || shared.helpers.iter().all(|helper| helper.asleep.load(Ordering::SeqCst));
             pool.install(|| {
                 assert_eq!(count(), threads);
                 for job in 0..300 {
-                    if job % 100 == 99 {
-                        std::thread::sleep(2 * AWAKE);
+                    while job % 100 == 99 && !all_asleep() {
+                        std::thread::yield_now();
                     }
                     let calls: Vec<AtomicUsize> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
                     share(threads, &|own| {
@@ -263,7 +265,6 @@ mod tests {
             let job = |own: usize| {
                 if own > 0 {
                     joined.store(true, Ordering::SeqCst);
-                    std::thread::sleep(Duration::from_millis(5));
                     panic!("of a helper");
                 }
                 while !joined.load(Ordering::SeqCst) {

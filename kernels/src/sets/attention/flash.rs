@@ -127,7 +127,8 @@ fn bytes_backward(d: usize, dv: usize) -> usize {
 /// Whether [`backward`] can do it.
 pub(super) fn fits_backward(desc: &OpDesc, info: &DeviceInfo) -> bool {
     let [q, v] = [1, 3].map(|i| &desc.inputs[i].shape);
-    suits(&desc.inputs[..4], info, [q[2], v[2]], NARROW.columns)
+    // Wider ones don't fit registers.
+    suits(&desc.inputs[..4], info, [q[2], v[2]], WIDE.columns)
         && bytes_backward(q[2], v[2]) + DECLARED <= info.local_memory_bytes as usize
 }
 
