@@ -117,6 +117,13 @@ impl Driver for CompileOnly {
     }
 }
 
+/// `HALITE_SLICE=i/n` of the environment.
+fn slice() -> (usize, usize) {
+    let slice = std::env::var("HALITE_SLICE").unwrap_or_else(|_| "0/20".into());
+    let parts = slice.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    parts.expect("HALITE_SLICE is i/n")
+}
+
 /// All variants for the ops of the conformance suite: every `20 n`th case from the `i`th on, where
 /// `HALITE_SLICE=i/n`, since compiling takes long.
 #[test]
@@ -124,10 +131,9 @@ fn every_kernel_compiles() {
     if here().is_none() {
         return;
     }
-    let slice = std::env::var("HALITE_SLICE").unwrap_or_else(|_| "0/20".into());
-    let (i, n) = slice.split_once('/').expect("HALITE_SLICE is i/n");
+    let (i, n) = slice();
     let mut options = Options::default();
-    options.slice = Some((i.parse().unwrap(), 20 * n.parse::<usize>().unwrap()));
+    options.slice = Some((i, 20 * n));
     options.variants = true;
 
     let engine = Engine::new(CompileOnly::new(device_info()), &DeviceOptions::default()).unwrap();
