@@ -127,8 +127,10 @@ fn bytes_backward(d: usize, dv: usize) -> usize {
 /// Whether [`backward`] can do it.
 pub(super) fn fits_backward(desc: &OpDesc, info: &DeviceInfo) -> bool {
     let [q, v] = [1, 3].map(|i| &desc.inputs[i].shape);
-    // Wider ones don't fit registers.
-    suits(&desc.inputs[..4], info, [q[2], v[2]], WIDE.columns)
+    // Wider ones don't fit registers. What multiplies queries and keys here may be much smaller than 1, where two numbers
+    // of f16 aren't enough, as they have no smaller exponents.
+    desc.inputs[0].dtype == DType::BF16
+        && suits(&desc.inputs[..4], info, [q[2], v[2]], WIDE.columns)
         && bytes_backward(q[2], v[2]) + DECLARED <= info.local_memory_bytes as usize
 }
 

@@ -112,6 +112,9 @@ fn tensor_cores_are_used_where_they_can_be() {
     without.matrix.clear();
     let op = |dtypes, sizes| ops(dtypes, [2, 200], [4, 2], sizes).remove(0);
     assert_eq!(native(&op([b, b], [64, 64]), &cuda())[0], "flash-split-16x64");
+    let gradient = |dtypes, sizes| native(&ops(dtypes, [2, 200], [4, 2], sizes)[1], &cuda());
+    assert_eq!(gradient([b, b], [128, 128]), ["flash-64x32"]);
+    assert_eq!([gradient([h, h], [64, 64]), gradient([b, b], [192, 128])], [[""; 0]; 2]);
     assert_eq!(native(&op([b, b], [192, 128]), &cuda()), ["flash-split-16x64", "flash-64x64"]);
     assert_eq!(native(&op([b, b], [576, 512]), &cuda()), ["flash-split-64x16"]);
     for (dtypes, sizes, info) in [
