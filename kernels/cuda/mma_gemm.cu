@@ -38,16 +38,21 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, {{ blocks }})
 
     const uint memory = shared_address(arena);
     const uint steps = (p.k1 - p.k0 + TK - 1) / TK;
-    auto fetch = [&](uint t) {
-        const uint to = memory + t % STAGES * STAGE_BYTES;
-        const uint k = p.k0 + t * TK;
 {% for x, rows, first, end in [("a", "A", "p.row", "p.end"), ("b", "B", "p.column", "params.n")] %}
-{% set by = a_by if x == "a" else b_by %}
-{% set aligned = a_aligned if x == "a" else b_aligned %}
-        stage<{{ rows }}_ROWS, {{ rows }}_PIECES, THREADS, {{ aligned }}>(
-            {{ "to" if x == "a" else "to + A_BYTES" }}, {{ x }}, params.{{ x }}_s1, params.{{ x }}_s2,
-            {% if by == "mn" %}k, p.k1, {{ first }}, {{ end }}{% else %}{{ first }}, {{ end }}, k, p.k1{% endif %});
+    Copier<{{ rows }}_ROWS, {{ rows }}_PIECES, THREADS, {{ a_aligned if x == "a" else b_aligned }}> {{ x }}_copier(
+        {{ x }}, params.{{ x }}_s1, params.{{ x }}_s2,
+        {% if (a_by if x == "a" else b_by) == "mn" %}p.k0, p.k1, {{ first }}, {{ end }}{% else %}{{ first }}, {{ end }}, p.k0, p.k1{% endif %});
 {% endfor %}
+    // The stage after this one.
+    const uint last = memory + (STAGES - 1) * STAGE_BYTES;
+    auto next = [&](uint stage) { return stage == last ? memory : stage + STAGE_BYTES; };
+    uint fetched = memory;
+    auto fetch = [&]() {
+        a_copier.copy(fetched);
+        b_copier.copy(fetched + A_BYTES);
+        a_copier.advance(A_ACROSS ? 0 : TK, A_ACROSS ? TK : 0);
+        b_copier.advance(B_ACROSS ? 0 : TK, B_ACROSS ? TK : 0);
+        fetched = next(fetched);
     };
 
     const uint warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -55,16 +60,16 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, {{ blocks }})
     float sums[WM / 16][WN / 8][4] = {};
 #pragma unroll
     for (uint t = 0; t < STAGES - 1; t++) {
-        if (t < steps) fetch(t);
+        if (t < steps) fetch();
         copies_end();
     }
-    for (uint t = 0; t < steps; t++) {
+    for (uint t = 0, stage = memory; t < steps; t++, stage = next(stage)) {
         copies_wait<STAGES - 2>();
         // Stage t is there, and nobody reads the one before it any longer.
         __syncthreads();
-        if (t + STAGES - 1 < steps) fetch(t + STAGES - 1);
+        if (t + STAGES - 1 < steps) fetch();
         copies_end();
-        const uint a_tile = memory + t % STAGES * STAGE_BYTES, b_tile = a_tile + A_BYTES;
+        const uint a_tile = stage, b_tile = stage + A_BYTES;
 #pragma unroll
         for (uint k = 0; k < TK; k += 16) {
             uint fa[WM / 16][4], fb[WN / 16][4];

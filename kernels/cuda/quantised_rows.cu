@@ -79,15 +79,13 @@ __device__ __forceinline__ void decode(const uchar *block, uint part, float *v, 
 {% endif %}
 }
 
-// Where a part's two fours of elements begin, within its block.
+// Where a part's first four elements begin, within its block, and how far the others are behind them.
 __device__ __forceinline__ uint first(uint part) {
     return {{ "8 * part" if weights == "q8_0" else "part / 8 * 64 + part % 8 * 4" if weights == "q4_k" else "4 * part" }};
 }
-__device__ __forceinline__ uint second(uint part) {
-    return first(part) + {{ 4 if weights == "q8_0" else 32 if weights == "q4_k" else 16 }};
-}
+constexpr uint SECOND = {{ 4 if weights == "q8_0" else 32 if weights == "q4_k" else 16 }};
 
-// Four elements of a from k on.
+// Four elements of a.
 __device__ __forceinline__ float4 four(const Params &params, const {{ a_type }} *a) {
 {% if a.wide and a.dtype == "f32" %}
     return *(const float4 *)a;
@@ -117,23 +115,36 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, {{ blocks }})
 {% endif %}
     b += (unsigned long long)p.z * params.b_s0 / ELEMS * BYTES;
 
-    float sums[TM][TN] = {};
+    // A warp's elements of the sum at a time; a lane has the same part of every block.
+    constexpr uint STEP = 32 * 8;
+    const uint part = lane % PARTS, k0 = lane / PARTS * ELEMS;
     // Rows and columns beyond the last one repeat it.
-    for (uint t = lane; t < p.k1 / 8; t += 32) {
-        const uint part = t % PARTS, k = t / PARTS * ELEMS;
+    const {{ a_type }} *rows[TM];
+    const uchar *columns[TN];
+#pragma unroll
+    for (uint i = 0; i < TM; i++) {
+        const unsigned long long row = min(p.row + i, p.end - 1);
+        rows[i] = a + row * params.a_s1 + (unsigned long long)(k0 + first(part)) * params.a_s2;
+    }
+#pragma unroll
+    for (uint j = 0; j < TN; j++) {
+        columns[j] = b + ((unsigned long long)min(column + j, params.n - 1) * params.b_s1 + k0) / ELEMS * BYTES;
+    }
+    float sums[TM][TN] = {};
+    for (uint k = k0; k < p.k1; k += STEP) {
         float4 x[TM], y[TM];
 #pragma unroll
         for (uint i = 0; i < TM; i++) {
-            const {{ a_type }} *row = a + (unsigned long long)min(p.row + i, p.end - 1) * params.a_s1;
-            x[i] = four(params, row + (k + first(part)) * params.a_s2);
-            y[i] = four(params, row + (k + second(part)) * params.a_s2);
+            x[i] = four(params, rows[i]);
+            y[i] = four(params, rows[i] + SECOND * params.a_s2);
+            rows[i] += STEP * params.a_s2;
         }
 #pragma unroll
         for (uint j = 0; j < TN; j++) {
-            const unsigned long long at = (unsigned long long)min(column + j, params.n - 1) * params.b_s1 + k;
             float v[8];
             float2 scale, least;
-            decode(b + at / ELEMS * BYTES, part, v, scale, least);
+            decode(columns[j], part, v, scale, least);
+            columns[j] += STEP / ELEMS * BYTES;
 #pragma unroll
             for (uint i = 0; i < TM; i++) {
                 sums[i][j] += scale.x * dot(x[i], v) + scale.y * dot(y[i], v + 4);

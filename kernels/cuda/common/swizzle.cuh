@@ -9,31 +9,57 @@ template <uint PIECES> __device__ __forceinline__ uint piece_at(uint r, uint c) 
     return 16 * (r * PIECES + (c ^ (r / (8 / SPAN) % SPAN)));
 }
 
-// Copies to a tile the ROWS rows of `x` from `row` on, and of them as many columns from `column` on as it has; zeros
-// from `row_end` and `column_end` on. ALIGNED: columns have no gaps, and rows and `column` begin at multiples of 16
-// bytes; what is copied is there when it was waited for. Otherwise at once.
-template <uint ROWS, uint PIECES, uint THREADS, bool ALIGNED>
-__device__ __forceinline__ void stage(uint to, const ushort *x, uint row_step, uint column_step, uint row, uint row_end,
-                                      uint column, uint column_end) {
+// This thread's part in copying tiles of ROWS rows of a matrix, one after another: the same piece of rows BY apart, which
+// lie equally far apart in a tile. What is beyond the matrix's end is zero. ALIGNED: columns have no gaps, and rows and
+// tiles begin at multiples of 16 bytes; what is copied is there when it was waited for. Otherwise at once.
+template <uint ROWS, uint PIECES, uint THREADS, bool ALIGNED> struct Copier {
+    static constexpr uint BY = THREADS / PIECES;
+    static_assert(THREADS % (8 * PIECES) == 0 && ROWS % BY == 0, "the order of pieces is that of every 8th row");
+    // The first element, and what is left of the matrix from there on.
+    const ushort *from;
+    int rows, columns;
+    uint row_step, column_step;
+    // Where it goes, in a tile.
+    uint place;
+
+    __device__ __forceinline__ Copier(const ushort *x, uint row_step, uint column_step, uint row, uint row_end, uint column,
+                                      uint column_end)
+        : row_step(row_step), column_step(column_step) {
+        const uint r = threadIdx.x / PIECES, c = threadIdx.x % PIECES;
+        from = x + (unsigned long long)(row + r) * row_step + (unsigned long long)(column + 8 * c) * column_step;
+        rows = (int)(row_end - row - r);
+        columns = (int)(column_end - column - 8 * c);
+        place = piece_at<PIECES>(r, c);
+    }
+
+    // Goes on to the tile so many rows and columns further.
+    __device__ __forceinline__ void advance(uint by_rows, uint by_columns) {
+        from += (unsigned long long)by_rows * row_step + (unsigned long long)by_columns * column_step;
+        rows -= by_rows;
+        columns -= by_columns;
+    }
+
+    __device__ __forceinline__ void copy(uint tile) const {
+        const uint n = min(max(columns, 0), 8);
 #pragma unroll
-    for (uint e = threadIdx.x; e < ROWS * PIECES; e += THREADS) {
-        const uint r = e / PIECES, c = e % PIECES;
-        const uint i = row + r, j = column + 8 * c;
-        const uint n = i < row_end && j < column_end ? min(column_end - j, 8u) : 0;
-        const uint at = to + piece_at<PIECES>(r, c);
-        if (ALIGNED) {
-            copy_some(at, x + (n > 0 ? i * row_step + j : 0), 2 * n);
-        } else {
-            uint w[4] = {0, 0, 0, 0};
+        for (uint i = 0; i < ROWS / BY; i++) {
+            const bool there = (int)(i * BY) < rows;
+            const ushort *at = from + (unsigned long long)(i * BY) * row_step;
+            const uint to = tile + place + 16 * i * THREADS;
+            if (ALIGNED) {
+                copy_some(to, at, there ? 2 * n : 0);
+            } else {
+                uint w[4] = {0, 0, 0, 0};
 #pragma unroll
-            for (uint l = 0; l < 8; l++) {
-                if (l < n) w[l / 2] |= (uint)x[i * row_step + (j + l) * column_step] << (16 * (l % 2));
+                for (uint l = 0; l < 8; l++) {
+                    if (there && l < n) w[l / 2] |= (uint)at[l * column_step] << (16 * (l % 2));
+                }
+                asm volatile("st.shared.v4.b32 [%0], { %1, %2, %3, %4};" ::"r"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])
+                             : "memory");
             }
-            asm volatile("st.shared.v4.b32 [%0], { %1, %2, %3, %4};" ::"r"(at), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])
-                         : "memory");
         }
     }
-}
+};
 
 // This lane's place in the 16 by 16 block at `row` and `piece`, for `load_matrices`: of A if rows are rows of it; for
 // `load_transposed`: of two blocks of B, if rows lie along k.

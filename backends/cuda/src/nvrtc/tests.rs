@@ -41,9 +41,11 @@ impl CompileOnly {
         CompileOnly { info, seen: Mutex::default(), refused: Mutex::default() }
     }
 
-    /// The kernels that were to be compiled.
+    /// The kernels that were to be compiled, by name.
     fn seen(&self) -> Vec<Kernel> {
-        self.seen.lock().unwrap().iter().cloned().collect()
+        let mut seen: Vec<Kernel> = self.seen.lock().unwrap().iter().cloned().collect();
+        seen.sort_by(|a, b| (&a.name, &a.text).cmp(&(&b.name, &b.text)));
+        seen
     }
 }
 

@@ -119,22 +119,9 @@ fn launch<'l, 'a>(kernel: &Kernel, pipeline: Pipeline, to: &'l mut Lowering<'a>)
 mod tests {
     use super::*;
     use crate::sets::matmul::Matmul;
+    use crate::sets::matmul::tests::{cuda, t};
     use crate::{KernelSet, Traits, Variant};
-    use halite_hal::{DeviceKind, MatrixShape, Op, TensorRef};
-
-    fn t(slot: u32, dtype: DType, shape: &[usize]) -> TensorRef {
-        TensorRef::slot(slot, dtype, shape)
-    }
-
-    /// A device of the CUDA backend.
-    fn cuda() -> DeviceInfo {
-        let mut info = DeviceInfo::new("cuda", 0, "test", DeviceKind::DiscreteGpu);
-        info.local_memory_bytes = 163 << 10;
-        info.max_workgroup_size = 1024;
-        let shape = |input| MatrixShape { m: 16, n: 8, k: 16, input, accumulator: DType::F32 };
-        info.matrix = [DType::F16, DType::BF16].map(shape).to_vec();
-        info
-    }
+    use halite_hal::Op;
 
     /// Names of the variants on tensor cores.
     fn native(op: &Op, info: &DeviceInfo) -> Vec<String> {

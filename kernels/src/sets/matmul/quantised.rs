@@ -64,18 +64,9 @@ pub(super) fn lower(kernel: &Kernel, blocks: usize, p: &Problem, to: &mut Loweri
 mod tests {
     use super::*;
     use crate::sets::matmul::Matmul;
+    use crate::sets::matmul::tests::{cuda, t};
     use crate::{KernelSet, Traits, Variant};
-    use halite_hal::{DeviceKind, Op, TensorRef};
-
-    fn t(slot: u32, dtype: DType, shape: &[usize]) -> TensorRef {
-        TensorRef::slot(slot, dtype, shape)
-    }
-
-    fn cuda() -> DeviceInfo {
-        let mut info = DeviceInfo::new("cuda", 0, "test", DeviceKind::DiscreteGpu);
-        info.subgroup_sizes = Some((32, 32));
-        info
-    }
+    use halite_hal::Op;
 
     /// A product of `m` rows with weights `[7, 256]` of a type.
     fn product(m: usize, a: DType, b: DType) -> Op {
