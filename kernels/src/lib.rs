@@ -11,7 +11,7 @@ mod quirks;
 mod set;
 mod sets;
 mod source;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tuning;
 pub mod writer;

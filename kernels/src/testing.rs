@@ -1,5 +1,5 @@
 //! What the tests of drivers have in common: a kernel that multiplies numbers, as each driver writes it, the commands
-//! that run it, words in memory, and the conformance of each variant of attention.
+//! that run it, words in memory, parts of lists, and the conformance of each variant of attention.
 
 use crate::{Command, Dispatch, Driver, Engine, Kernel, Language, Region};
 use halite_hal::conformance::{Options, run};
@@ -52,6 +52,16 @@ pub fn words<D: Driver>(driver: &D, memory: &Arc<D::Memory>, n: u64) -> Vec<u32>
     driver.download(memory, 0, 4 * n).unwrap().wait_as().unwrap()
 }
 
+/// The part of a long list that tests take: every `n`th from the `i`th on, as `HALITE_SLICE=i/n` in the environment says.
+///
+/// # Panics
+/// It says something else.
+pub fn slice() -> (usize, usize) {
+    let slice = std::env::var("HALITE_SLICE").unwrap_or_else(|_| "0/20".into());
+    let parts = slice.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    parts.expect("HALITE_SLICE is i/n")
+}
+
 /// Forces each variant of attention and of its gradient through every `step`th case of the conformance suite. One
 /// variant in `turns` takes its turn, as `HALITE_SLICE=i/n` in the environment says, for drivers take long to compile
 /// them; all do for `0/1`.
@@ -59,9 +69,7 @@ pub fn words<D: Driver>(driver: &D, memory: &Arc<D::Memory>, n: u64) -> Vec<u32>
 /// # Panics
 /// A variant fails a case.
 pub fn attention_conforms<D: Driver>(device: &mut Engine<D>, turns: usize, step: usize) {
-    let slice = std::env::var("HALITE_SLICE").unwrap_or_else(|_| "0/20".into());
-    let slice = slice.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-    let (turn, of): (usize, usize) = slice.expect("HALITE_SLICE is i/n");
+    let (turn, of) = slice();
     for desc in [attention(), attention_backward()] {
         let variants = device.variants(&desc).into_iter().enumerate();
         for (i, variant) in variants.filter(|(i, _)| of == 1 || i % turns == turn % turns) {

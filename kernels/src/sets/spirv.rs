@@ -31,10 +31,8 @@ impl Device for Collector {
 
 /// The ops of the suite's cases; every `n`th from the `i`th on, as `HALITE_SLICE=i/n` says.
 fn ops() -> Vec<Op> {
-    let slice = std::env::var("HALITE_SLICE").unwrap_or_else(|_| "0/20".into());
-    let (i, n) = slice.split_once('/').expect("HALITE_SLICE is i/n");
     let mut options = Options::default();
-    options.slice = Some((i.parse().unwrap(), n.parse().unwrap()));
+    options.slice = Some(crate::testing::slice());
     let inner = NullDevice::new(DeviceInfo::new("test", 0, "test", DeviceKind::DiscreteGpu));
     let collector = Collector { inner, ops: Mutex::default() };
     conformance::run(&collector, &options);

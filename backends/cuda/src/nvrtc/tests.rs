@@ -6,6 +6,7 @@ mod sass;
 use super::*;
 use halite_hal::conformance::{self, Options};
 use halite_hal::{DeviceInfo, DeviceKind, DeviceOptions, Readback, Result};
+use halite_kernels::testing::slice;
 use halite_kernels::{Command, Driver, Engine, Kernel, Ticket};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -27,25 +28,23 @@ fn cuda_c_becomes_ptx_and_errors_name_the_place() {
     assert!(nvrtc.compile("a\0b").is_err());
 }
 
-/// A driver that compiles, and does nothing else.
+/// A driver that keeps the kernels that it is to compile, and does nothing else.
 #[derive(Debug)]
-struct CompileOnly {
+struct KernelsOnly {
     info: DeviceInfo,
-    seen: Mutex<HashSet<Kernel>>,
-    /// What NVRTC refused.
-    refused: Mutex<Vec<String>>,
+    kernels: Mutex<HashSet<Kernel>>,
 }
 
-impl CompileOnly {
+impl KernelsOnly {
     fn new(info: DeviceInfo) -> Self {
-        CompileOnly { info, seen: Mutex::default(), refused: Mutex::default() }
+        KernelsOnly { info, kernels: Mutex::default() }
     }
 
-    /// The kernels that were to be compiled, by name.
-    fn seen(&self) -> Vec<Kernel> {
-        let mut seen: Vec<Kernel> = self.seen.lock().unwrap().iter().cloned().collect();
-        seen.sort_by(|a, b| (&a.name, &a.text).cmp(&(&b.name, &b.text)));
-        seen
+    /// The kernels, by name.
+    fn kernels(&self) -> Vec<Kernel> {
+        let mut kernels: Vec<Kernel> = self.kernels.lock().unwrap().iter().cloned().collect();
+        kernels.sort_by(|a, b| (&a.name, &a.text).cmp(&(&b.name, &b.text)));
+        kernels
     }
 }
 
@@ -64,7 +63,7 @@ fn device_info() -> DeviceInfo {
     info
 }
 
-impl Driver for CompileOnly {
+impl Driver for KernelsOnly {
     type Memory = ();
     type Program = ();
     type Prepared = ();
@@ -86,15 +85,7 @@ impl Driver for CompileOnly {
     }
 
     fn compile(&self, kernel: &Kernel) -> Result<()> {
-        let mut native = kernel.to_cuda_c()?;
-        native.language = kernel.language;
-        if !self.seen.lock().unwrap().insert(native.clone()) {
-            return Ok(());
-        }
-        let nvrtc = get().expect("the tests that compile look for it first");
-        if let Err(log) = nvrtc.compile(&native.text) {
-            self.refused.lock().unwrap().push(format!("{}: {log}\n{}", kernel.name, native.text));
-        }
+        self.kernels.lock().unwrap().insert(kernel.clone());
         Ok(())
     }
 
@@ -119,31 +110,28 @@ impl Driver for CompileOnly {
     }
 }
 
-/// `HALITE_SLICE=i/n` of the environment.
-fn slice() -> (usize, usize) {
-    let slice = std::env::var("HALITE_SLICE").unwrap_or_else(|_| "0/20".into());
-    let parts = slice.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-    parts.expect("HALITE_SLICE is i/n")
-}
-
 /// All variants for the ops of the conformance suite: every `20 n`th case from the `i`th on, where
 /// `HALITE_SLICE=i/n`, since compiling takes long.
 #[test]
 fn every_kernel_compiles() {
-    if here().is_none() {
-        return;
-    }
+    let Some(nvrtc) = here() else { return };
     let (i, n) = slice();
     let mut options = Options::default();
     options.slice = Some((i, 20 * n));
     options.variants = true;
 
-    let engine = Engine::new(CompileOnly::new(device_info()), &DeviceOptions::default()).unwrap();
+    let engine = Engine::new(KernelsOnly::new(device_info()), &DeviceOptions::default()).unwrap();
     // What it computes is wrong.
     conformance::run(&engine, &options);
-    let refused = engine.driver().refused.lock().unwrap();
+    let kernels = engine.driver().kernels();
+    let refusal = |kernel: &Kernel| {
+        let compiled = kernel.to_cuda_c().map_err(|e| e.to_string());
+        let compiled = compiled
+            .and_then(|native| nvrtc.compile(&native.text).map_err(|log| format!("{log}\n{}", native.text)));
+        compiled.err().map(|why| format!("{}: {why}", kernel.name))
+    };
+    let refused: Vec<String> = kernels.iter().filter_map(refusal).collect();
     assert!(refused.is_empty(), "{} kernels are refused; the first: {}", refused.len(), refused[0]);
-    let kernels = engine.driver().seen().len();
-    println!("{kernels} kernels");
-    assert!(kernels > 50);
+    println!("{} kernels", kernels.len());
+    assert!(kernels.len() > 50);
 }

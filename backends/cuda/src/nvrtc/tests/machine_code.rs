@@ -3,8 +3,9 @@
 //! `HALITE_BLESS=1` writes that file anew.
 
 use super::sass::{Class, Code, Mix};
-use super::{CompileOnly, device_info, here};
+use super::{KernelsOnly, device_info, here};
 use halite_hal::{Attention, DType, Device, DeviceOptions, Graph, Op, TensorRef};
+use halite_kernels::testing::slice;
 use halite_kernels::{Engine, Kernel, Language};
 use std::fmt::Write;
 use std::path::Path;
@@ -191,13 +192,13 @@ fn designs() -> Vec<(&'static str, Graph)> {
 
 /// The kernels of a graph of one op that are written for CUDA, in each variant.
 fn native(graph: &Graph) -> Vec<(String, Kernel)> {
-    let engine = || Engine::new(CompileOnly::new(device_info()), &DeviceOptions::default()).unwrap();
+    let engine = || Engine::new(KernelsOnly::new(device_info()), &DeviceOptions::default()).unwrap();
     let mut found: Vec<(String, Kernel)> = Vec::new();
     for variant in engine().variants(&graph.ops[0].desc()) {
         let mut engine = engine();
         engine.force_variant(Some(variant.to_string()));
         engine.record(graph).unwrap();
-        let kernels = engine.driver().seen();
+        let kernels = engine.driver().kernels();
         let native = kernels.into_iter().filter(|kernel| kernel.language == Language::CudaC);
         found.extend(native.map(|kernel| (variant.to_string(), kernel)));
     }
@@ -216,7 +217,7 @@ fn kernels_of_cuda_spill_nothing_and_are_what_the_table_says() {
         version.split("release ").nth(1).and_then(|v| v.split(',').next()).unwrap_or("?").to_owned();
     let folder = tempfile::tempdir().unwrap();
     let bless = std::env::var_os("HALITE_BLESS").is_some();
-    let (turn, turns) = super::slice();
+    let (turn, turns) = slice();
     let (mut tried, mut rows) = (Vec::new(), String::new());
     // Compilers take long: ops take their turns, save where all are asked for.
     let its_turn = |i: usize| bless || turns == 1 || i % 4 == turn % 4;
