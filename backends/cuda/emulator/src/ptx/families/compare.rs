@@ -1,7 +1,7 @@
 //! Comparisons, and choices by them.
 
 use super::{lanes, operands};
-use crate::exec::file::{Compare, alu, compare};
+use crate::exec::file::{Compare, Pred, alu, compare};
 use crate::exec::rounding::flush;
 use crate::ptx::op::{Combine, Op, Outcome};
 use crate::ptx::operand::{Build, Result};
@@ -89,6 +89,20 @@ fn combination(s: &Statement<'_>) -> Option<Combine> {
     })
 }
 
+/// What an outcome is combined with.
+type With = Option<(Combine, Pred)>;
+
+/// Where a comparison's outcome goes and what is compared; and, where there is one, the predicate that it is combined with.
+fn compared<'s, 'a>(
+    b: &mut Build<'_, 'a>,
+    s: &'s Statement<'a>,
+    combine: Option<Combine>,
+) -> Result<([&'s Operand<'a>; 3], With)> {
+    let Some(f) = combine else { return Ok((operands::<3>(s)?.each_ref(), None)) };
+    let [d, x, y, c] = operands::<4>(s)?;
+    Ok(([d, x, y], Some((f, b.pred(c)?))))
+}
+
 /// Reads an instruction.
 pub(super) fn decode<'a>(b: &mut Build<'_, 'a>, s: &Statement<'a>) -> Result<Op> {
     match s.opcode.name {
@@ -109,16 +123,7 @@ fn set_predicates<'a>(b: &mut Build<'_, 'a>, s: &Statement<'a>) -> Result<Op> {
         return pair(b, s, name, ty, ftz, combine);
     }
     let run = comparison(name, ty, ftz).ok_or_else(|| s.opcode.unknown())?;
-    let (d, x, y, with) = match combine {
-        Some(f) => {
-            let [d, x, y, c] = operands::<4>(s)?;
-            (d, x, y, Some((f, b.pred(c)?)))
-        }
-        None => {
-            let [d, x, y] = operands::<3>(s)?;
-            (d, x, y, None)
-        }
-    };
+    let ([d, x, y], with) = compared(b, s, combine)?;
     let to = match d {
         Operand::Pair(p, q) => Outcome::Predicates(b.pred_target(p)?, b.pred_target(q)?),
         p => Outcome::Predicates(b.pred_target(p)?, None),
@@ -168,16 +173,7 @@ fn set_word<'a>(b: &mut Build<'_, 'a>, s: &Statement<'a>) -> Result<Op> {
         _ => return Err(s.opcode.unknown()),
     };
     let run = comparison(name, ty, ftz).ok_or_else(|| s.opcode.unknown())?;
-    let (d, x, y, with) = match combine {
-        Some(f) => {
-            let [d, x, y, c] = operands::<4>(s)?;
-            (d, x, y, Some((f, b.pred(c)?)))
-        }
-        None => {
-            let [d, x, y] = operands::<3>(s)?;
-            (d, x, y, None)
-        }
-    };
+    let ([d, x, y], with) = compared(b, s, combine)?;
     let to = Outcome::Word(b.target(d, to)?, value);
     Ok(Op::Compare { run, a: b.source(x, ty)?, b: b.source(y, ty)?, with, to })
 }
