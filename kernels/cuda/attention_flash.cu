@@ -2,12 +2,12 @@
 // share a kv head: its heads of a token, filled up to `params.pitch`, then those of the next. It goes over the keys by
 // KEYS, the next ones being copied meanwhile. Warps have rows of their own, or (ACROSS of them) the same rows and keys
 // of their own, joined in the end; or (BESIDE of them) the same rows and columns of v of their own, and each the
-// scores for itself. LATENT: v is the first columns of k, which is staged once. Scores are in base 2. A probability is the sum of PIECES 16-bit numbers: one
-// alone would be further off than the sum of the products may be.
+// scores for itself. LATENT: v is the first columns of k, which is staged once. Scores are in base 2. A probability is
+// the sum of PIECES 16-bit numbers: one alone would be further off than the sum of the products may be.
 {% include "mma.cuh" %}
 {% include "tiles.cuh" %}
 {% include "sequences.cuh" %}
-{% include "store.cuh" %}
+{% include "elements.cuh" %}
 
 typedef Half<{{ q.dtype == "bf16" }}> H;
 constexpr uint D = {{ d }}, DV = {{ dv }};
@@ -295,7 +295,7 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, {{ resident }
 {% endif %}
 #pragma unroll
             for (uint c = 0; c < OWN_V / 8; c++) {
-                store_two<{{ o.wide }}, {{ o.dtype == "bf16" }}>(to, step, column + 8 * c + 2 * (lane % 4), sum[b][c][2 * h] * share, sum[b][c][2 * h + 1] * share);
+                write<{{ o.dtype == "bf16" }}, {{ o.wide }}>(to + (column + 8 * c + 2 * (lane % 4)) * step, step, true, sum[b][c][2 * h] * share, sum[b][c][2 * h + 1] * share);
             }
         }
     }

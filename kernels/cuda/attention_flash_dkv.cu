@@ -6,7 +6,7 @@
 {% include "tiles.cuh" %}
 {% include "products.cuh" %}
 {% include "sequences.cuh" %}
-{% include "store.cuh" %}
+{% include "elements.cuh" %}
 
 typedef Half<{{ q.dtype == "bf16" }}> H;
 constexpr uint D = {{ d }}, DV = {{ dv_columns }};
@@ -122,11 +122,11 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, 2) {{ entry }
         auto *to_v = dv + key * params.dv_s0 + kv_head * params.dv_s1;
 #pragma unroll
         for (uint c = 0; c < D / 8; c++) {
-            store_two<{{ dk.wide }}, {{ dk.dtype == "bf16" }}>(to_k, params.dk_s2, 8 * c + 2 * (lane % 4), dk_sum[c][2 * h], dk_sum[c][2 * h + 1]);
+            write<{{ dk.dtype == "bf16" }}, {{ dk.wide }}>(to_k + (8 * c + 2 * (lane % 4)) * params.dk_s2, params.dk_s2, true, dk_sum[c][2 * h], dk_sum[c][2 * h + 1]);
         }
 #pragma unroll
         for (uint c = 0; c < DV / 8; c++) {
-            store_two<{{ dv.wide }}, {{ dv.dtype == "bf16" }}>(to_v, params.dv_s2, 8 * c + 2 * (lane % 4), dv_sum[c][2 * h], dv_sum[c][2 * h + 1]);
+            write<{{ dv.dtype == "bf16" }}, {{ dv.wide }}>(to_v + (8 * c + 2 * (lane % 4)) * params.dv_s2, params.dv_s2, true, dv_sum[c][2 * h], dv_sum[c][2 * h + 1]);
         }
     }
 }

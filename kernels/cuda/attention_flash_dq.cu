@@ -5,7 +5,7 @@
 {% include "tiles.cuh" %}
 {% include "products.cuh" %}
 {% include "sequences.cuh" %}
-{% include "store.cuh" %}
+{% include "elements.cuh" %}
 
 typedef Half<{{ q.dtype == "bf16" }}> H;
 constexpr uint D = {{ d }}, DV = {{ dv_columns }};
@@ -103,7 +103,7 @@ extern "C" __global__ void __launch_bounds__({{ workgroup_size }}, 2) {{ entry }
         auto *to = dq + at.token * params.dq_s0 + at.head * params.dq_s1;
 #pragma unroll
         for (uint c = 0; c < D / 8; c++) {
-            store_two<{{ dq.wide }}, {{ dq.dtype == "bf16" }}>(to, params.dq_s2, 8 * c + 2 * (lane % 4), sum[c][2 * h], sum[c][2 * h + 1]);
+            write<{{ dq.dtype == "bf16" }}, {{ dq.wide }}>(to + (8 * c + 2 * (lane % 4)) * params.dq_s2, params.dq_s2, true, sum[c][2 * h], sum[c][2 * h + 1]);
         }
     }
 }

@@ -180,7 +180,7 @@ const COMMON: &[(&str, &str)] = common![
 
 /// What templates in CUDA C can include.
 const CUDA_COMMON: &[(&str, &str)] = common![
-    "cuda": "elements.cuh", "mma.cuh", "product.cuh", "products.cuh", "sequences.cuh", "store.cuh", "swizzle.cuh", "tiles.cuh"
+    "cuda": "elements.cuh", "mma.cuh", "product.cuh", "products.cuh", "sequences.cuh", "swizzle.cuh", "tiles.cuh"
 ];
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {

@@ -14,6 +14,11 @@ __device__ __forceinline__ void copy_some(uint to, const void *from, uint bytes)
 // Starts a copy of 16 bytes to shared memory; of zeros where there is nothing to copy.
 __device__ __forceinline__ void copy_16(uint to, const void *from, bool there) { copy_some(to, from, there ? 16 : 0); }
 
+// Writes 16 bytes to shared memory at once.
+__device__ __forceinline__ void store_16(uint to, const uint (&w)[4]) {
+    asm volatile("st.shared.v4.b32 [%0], { %1, %2, %3, %4};" ::"r"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]) : "memory");
+}
+
 // Ends a group of copies.
 __device__ __forceinline__ void copies_end() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 

@@ -54,8 +54,7 @@ template <uint ROWS, uint PIECES, uint THREADS, bool ALIGNED> struct Copier {
                 for (uint l = 0; l < 8; l++) {
                     if (there && l < n) w[l / 2] |= (uint)at[l * column_step] << (16 * (l % 2));
                 }
-                asm volatile("st.shared.v4.b32 [%0], { %1, %2, %3, %4};" ::"r"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])
-                             : "memory");
+                store_16(to, w);
             }
         }
     }

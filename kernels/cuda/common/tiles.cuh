@@ -17,7 +17,7 @@ __device__ __forceinline__ void stage_piece(uint to, const ushort *row, uint col
     if (there) {
         for (uint i = 0; i < 8; i++) w[i / 2] |= (uint)row[(8 * c + i) * column_step] << (16 * (i % 2));
     }
-    asm volatile("st.shared.v4.b32 [%0], { %1, %2, %3, %4};" ::"r"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]) : "memory");
+    store_16(to, w);
 }
 
 // Copies ROWS rows from `first` on, those before `end`, to a tile.

@@ -46,21 +46,10 @@ impl KernelSet for Matmul {
 mod tests {
     use super::*;
     use crate::sets::tests::translates;
-    use halite_hal::{DType, MatrixShape, Profile, TensorRef};
+    use halite_hal::{DType, Profile, TensorRef};
 
     pub(super) fn t(slot: u32, dtype: DType, shape: &[usize]) -> TensorRef {
         TensorRef::slot(slot, dtype, shape)
-    }
-
-    /// A device of the CUDA backend.
-    pub(super) fn cuda() -> DeviceInfo {
-        let mut info = DeviceInfo::new("cuda", 0, "test", DeviceKind::DiscreteGpu);
-        info.subgroup_sizes = Some((32, 32));
-        info.local_memory_bytes = 163 << 10;
-        info.max_workgroup_size = 1024;
-        let shape = |input| MatrixShape { m: 16, n: 8, k: 16, input, accumulator: DType::F32 };
-        info.matrix = [DType::F16, DType::BF16].map(shape).to_vec();
-        info
     }
 
     fn columns(x: TensorRef) -> TensorRef {

@@ -8,6 +8,7 @@ mod rows;
 
 use crate::KernelSet;
 use crate::fusion::Fusion;
+use halite_hal::{DType, DeviceInfo, MatrixShape};
 use std::sync::Arc;
 
 /// Every set of this crate.
@@ -31,6 +32,16 @@ pub(crate) fn fusions() -> Vec<Box<dyn Fusion>> {
     ]
 }
 
+/// The shape of `mma.sync` that kernels in CUDA C use, for factors of this type.
+fn mma_shape(input: DType) -> MatrixShape {
+    MatrixShape { m: 16, n: 8, k: 16, input, accumulator: DType::F32 }
+}
+
+/// Whether a device takes CUDA C and multiplies factors of this type on tensor cores.
+fn has_mma(info: &DeviceInfo, input: DType) -> bool {
+    info.backend == "cuda" && info.matrix.contains(&mma_shape(input))
+}
+
 #[cfg(test)]
 mod spirv;
 
@@ -38,7 +49,17 @@ mod spirv;
 pub(crate) mod tests {
     use super::*;
     use crate::{Lowering, Traits};
-    use halite_hal::{DeviceInfo, DeviceKind, Op, Profile};
+    use halite_hal::{DeviceKind, Op, Profile};
+
+    /// A device of the CUDA backend.
+    pub(crate) fn cuda() -> DeviceInfo {
+        let mut info = DeviceInfo::new("cuda", 0, "test", DeviceKind::DiscreteGpu);
+        info.subgroup_sizes = Some((32, 32));
+        info.local_memory_bytes = 163 << 10;
+        info.max_workgroup_size = 1024;
+        info.matrix = [DType::F16, DType::BF16].map(mma_shape).to_vec();
+        info
+    }
 
     /// Lowers the ops in every variant, on a device without limits and on one of each profile, and checks
     /// that the kernels are valid.

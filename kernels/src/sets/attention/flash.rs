@@ -3,9 +3,10 @@
 use super::forward::{Ends, Sizes, operands};
 use super::sequences;
 use crate::lowering::is_aligned;
+use crate::sets::has_mma;
 use crate::source::cuda_template;
 use crate::{LaunchBuilder, Lowering};
-use halite_hal::{Attention, DType, DeviceInfo, Layout, MatrixShape, Op, OpDesc, Result, TensorRef};
+use halite_hal::{Attention, DType, DeviceInfo, Layout, Op, OpDesc, Result, TensorRef};
 
 /// How a workgroup divides its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +53,7 @@ fn bytes(rows: usize, d: usize, dv: usize) -> usize {
 /// Whether the device has instructions for products of the operands' type, and kernels for so many columns.
 fn suits(operands: &[Layout], info: &DeviceInfo, columns: [usize; 2], most: [usize; 2]) -> bool {
     let dtype = operands[0].dtype;
-    let shape = MatrixShape { m: 16, n: 8, k: 16, input: dtype, accumulator: DType::F32 };
-    info.backend == "cuda"
-        && info.matrix.contains(&shape)
+    has_mma(info, dtype)
         && operands.iter().all(|x| x.dtype == dtype)
         && columns.iter().zip(most).all(|(&n, most)| n > 0 && n <= most && n.is_multiple_of(16))
 }

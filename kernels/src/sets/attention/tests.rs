@@ -1,7 +1,7 @@
 use super::*;
 use crate::Traits;
-use crate::sets::tests::translates;
-use halite_hal::{DType, MatrixShape};
+use crate::sets::tests::{cuda, translates};
+use halite_hal::DType;
 
 fn t(slot: u32, dtype: DType, shape: &[usize]) -> TensorRef {
     TensorRef::slot(slot, dtype, shape)
@@ -70,17 +70,6 @@ fn attention_kernels_translate() {
         }
     }
     translates(&Attention, &ops([f, f], [2, 4000], [4, 2], [128, 128]));
-}
-
-/// A device of the CUDA backend.
-fn cuda() -> DeviceInfo {
-    let mut info = DeviceInfo::new("cuda", 0, "test", DeviceKind::DiscreteGpu);
-    info.backend = "cuda".into();
-    info.local_memory_bytes = 163 << 10;
-    info.matrix = [DType::F16, DType::BF16]
-        .map(|input| MatrixShape { m: 16, n: 8, k: 16, input, accumulator: DType::F32 })
-        .to_vec();
-    info
 }
 
 /// Names of the variants for tensor cores.

@@ -3,6 +3,7 @@
 use super::kernel::{Family, Kernel};
 use super::problem::{By, Experts, Problem};
 use crate::lowering::is_aligned;
+use crate::sets::has_mma;
 use crate::source::cuda_template;
 use crate::{LaunchBuilder, Lowering};
 use halite_hal::{DType, DeviceInfo, Result};
@@ -48,21 +49,12 @@ pub(super) fn bytes(kernel: &Kernel, pipeline: Pipeline) -> usize {
     2 * pipeline.depth * (rows + columns) * pipeline.stages
 }
 
-/// Whether a device has the instruction, for factors of this type.
-fn has_instruction(info: &DeviceInfo, dtype: DType) -> bool {
-    info.backend == "cuda"
-        && info
-            .matrix
-            .iter()
-            .any(|s| (s.m, s.n, s.k, s.input, s.accumulator) == (16, 8, 16, dtype, DType::F32))
-}
-
 /// The types of results, which kernels in CUDA C write one by one.
 pub(super) const WRITTEN: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 /// Whether such a product can be done.
 pub(super) fn suits(p: &Problem, info: &DeviceInfo) -> bool {
-    has_instruction(info, p.a.dtype)
+    has_mma(info, p.a.dtype)
         && p.a.dtype == p.b.dtype
         && WRITTEN.contains(&p.c.dtype)
         && p.bias.as_ref().is_none_or(|bias| WRITTEN.contains(&bias.dtype))
@@ -119,7 +111,8 @@ fn launch<'l, 'a>(kernel: &Kernel, pipeline: Pipeline, to: &'l mut Lowering<'a>)
 mod tests {
     use super::*;
     use crate::sets::matmul::Matmul;
-    use crate::sets::matmul::tests::{cuda, t};
+    use crate::sets::matmul::tests::t;
+    use crate::sets::tests::cuda;
     use crate::{KernelSet, Traits, Variant};
     use halite_hal::Op;
 

@@ -64,7 +64,8 @@ pub(super) fn lower(kernel: &Kernel, blocks: usize, p: &Problem, to: &mut Loweri
 mod tests {
     use super::*;
     use crate::sets::matmul::Matmul;
-    use crate::sets::matmul::tests::{cuda, t};
+    use crate::sets::matmul::tests::t;
+    use crate::sets::tests::cuda;
     use crate::{KernelSet, Traits, Variant};
     use halite_hal::Op;
 
