@@ -19,11 +19,13 @@ fi
 
 # cargo-fuzz passes flags that only nightly compilers take; the code itself is that of stable ones.
 export RUSTC_BOOTSTRAP=1
+# Another run for each commit, and the same one for the same commit.
+seed=$(git rev-parse HEAD 2>/dev/null | cksum | cut -d ' ' -f 1)
 # The versions that everything else is built with.
 cp Cargo.lock fuzz/Cargo.lock
 for target in gguf safetensors tokenizer; do
     printf '\n== %s: %s s\n' "$target" "$seconds"
     mkdir -p "fuzz/corpus/$target"
     cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
-        -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=20 -print_final_stats=1
+        -seed="$seed" -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=20 -print_final_stats=1
 done

@@ -22,7 +22,7 @@ unsafe impl GlobalAlloc for Guard {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() > LIMIT.load(Ordering::Relaxed) {
             LIMIT.store(usize::MAX, Ordering::Relaxed); // what reports it allocates too
-            eprintln!("an allocation of {} bytes", layout.size());
+            eprintln!("an allocation of {} bytes at\n{}", layout.size(), std::backtrace::Backtrace::force_capture());
             std::process::abort();
         }
         // SAFETY: the caller keeps the contract of `alloc`.

@@ -254,13 +254,18 @@ fn rope_factors(gguf: &Gguf) -> Result<Option<Vec<f32>>, GgufError> {
 fn check_rope_factors(gguf: &Gguf, config: &ModelConfig) -> Result<(), GgufError> {
     let Some(factors) = rope_factors(gguf)? else { return Ok(()) };
     let rope = &config.rope;
+    // Before the frequencies are listed: the configuration may claim any number of them.
+    if factors.len() != rope.rotary_dim / 2 {
+        let why = format!("{} factors; {} dimensions turn in pairs", factors.len(), rope.rotary_dim);
+        return Err(GgufError::tensor("rope_freqs.weight", why));
+    }
     let frequencies = rope.inverse_frequencies();
     let plain = |i: usize| rope.theta.powf(-2.0 * i as f64 / rope.rotary_dim as f64);
     let same = |(i, (found, factor)): (usize, (&f64, &f32))| {
         let wanted = plain(i) / f64::from(*factor);
         (found - wanted).abs() <= 1e-5 * wanted
     };
-    if factors.len() == frequencies.len() && frequencies.iter().zip(&factors).enumerate().all(same) {
+    if frequencies.iter().zip(&factors).enumerate().all(same) {
         return Ok(());
     }
     Err(GgufError::Unsupported {

@@ -124,6 +124,15 @@ fn factors_that_no_rule_gives_are_refused() {
         .to_string();
     assert!(message.starts_with("rope_freqs.weight of 8 factors [1.0, 2.4422593, 8.0, "), "{message}");
     assert!(message.contains("must be those of Llama 3"), "{message}");
+    // Of another number: no list of as many as the file claims is made.
+    for length in [14u32, 1 << 30] {
+        let keys = ["attention.key_length", "attention.value_length", "rope.dimension_count"];
+        let keys = keys.map(|key| format!("llama.{key}"));
+        let values = keys.each_ref().map(|key| (key.as_str(), length.into()));
+        let message = with(&gguf, &values).err().unwrap().to_string();
+        let wanted = format!("8 factors; {length} dimensions turn in pairs");
+        assert!(message.contains(&wanted), "{message}");
+    }
 }
 
 #[test]
