@@ -7,7 +7,8 @@ use common::{Place, data};
 use halite::hal::philox::Normals;
 use halite::hal::reference::ReferenceDevice;
 use halite::hal::{
-    Buffer, DType, Device, DeviceOptions, GroupScore, Op, Router, ScoreFn, StreamId, TensorRef,
+    Attention, Buffer, DType, Device, DeviceOptions, Error, GroupScore, Op, Router, ScoreFn, StreamId,
+    TensorRef,
 };
 use halite::models::inference::parity::Reference;
 use halite::models::model::Model;
@@ -253,5 +254,68 @@ fn the_validation_layer_has_nothing_to_say_about_training() {
         }
         assert!(ran.status.success() && !said.contains("Vulkan validation"), "{device}: {said}");
         assert_eq!(place.metrics(&out).len(), 20);
+    }
+}
+
+/// Uploads numbers of 32 bits.
+fn put(device: &dyn Device, dtype: DType, shape: &[usize], bits: impl Fn(usize) -> u32) -> TensorRef {
+    let n: usize = shape.iter().product();
+    let buffer = device.allocate(4 * n as u64, 0).unwrap();
+    let bytes: Vec<u8> = (0..n).flat_map(|i| bits(i).to_le_bytes()).collect();
+    device.upload(StreamId(0), &buffer, 0, &bytes).unwrap();
+    TensorRef::new(&buffer, dtype, shape)
+}
+
+/// Some drivers end loops early: then an op is done in another way, or it is an error.
+#[test]
+fn long_loops_give_right_results_or_errors() {
+    let place = Place::new();
+    for selector in others(&place) {
+        let device = open(&selector);
+        let floats = |shape: &[usize], value: fn(usize) -> f32| {
+            put(&*device, DType::F32, shape, |i| value(i).to_bits())
+        };
+        let integers =
+            |shape: &[usize], numbers: &[i32]| put(&*device, DType::I32, shape, |i| numbers[i] as u32);
+        // Gives the result, or nothing where the device says that the loops are too long for it.
+        let result = |op: Op| -> Option<Vec<f32>> {
+            let y = op.outputs[0].clone();
+            match device.submit(StreamId(0), &[op]) {
+                Err(Error::Limit { what, .. }) if what.contains("loops") => return None,
+                submitted => submitted.unwrap(),
+            }
+            let halite::hal::Source::Buffer(buffer) = &y.source else { unreachable!("it was put") };
+            Some(device.download(StreamId(0), buffer, 0, 4 * y.elems() as u64).unwrap().wait_as().unwrap())
+        };
+        let close = |what: &str, got: Option<Vec<f32>>, want: f32| match got {
+            None => println!("{selector}: {what} loops for too long"),
+            Some(got) => {
+                let bad = got.iter().find(|x| ((*x - want) / want).abs() > 1e-4);
+                assert_eq!(bad, None, "{selector}: {what} wants {want}");
+            }
+        };
+
+        let n = 300_000;
+        let zeros = |shape: &[usize]| floats(shape, |_| 0.0);
+        let row = zeros(&[1, n]);
+        close("softmax", result(Op::softmax(row.clone(), zeros(&[1, n]))), 1.0 / n as f32);
+        let ones = floats(&[n, 1], |_| 1.0);
+        let sum = Op::matmul(ones.clone().reshape(&[1, n]), ones, zeros(&[1, 1]));
+        close("matmul", result(sum), n as f32);
+        // The mean of as many zeros as ones, all keys being alike.
+        let (tokens, keys, width) = (17, 40_000, 16);
+        let v = floats(&[keys, 1, width], |i| (i / 16 % 2) as f32);
+        let seqs = integers(&[1, 4], &[0, tokens as i32, 0, keys as i32]);
+        let (q, k, o) = (zeros(&[tokens, 1, width]), zeros(&[keys, 1, width]), zeros(&[tokens, 1, width]));
+        let attention = Op::attention(Attention::causal(1.0).full(), q, k, v, seqs, o, zeros(&[tokens, 1]));
+        close("attention", result(attention), 0.5);
+        // Every entry is for one row: it adds them all up.
+        let all = 70_000;
+        let entries = floats(&[all, 1], |_| 1.0);
+        close(
+            "scatter",
+            result(Op::scatter(entries, integers(&[all], &vec![0; all]), zeros(&[1, 1]), true)),
+            all as f32,
+        );
     }
 }

@@ -29,24 +29,32 @@ pub struct Traits {
     /// [`Kernel::wide_params`](crate::Kernel::wide_params). For drivers that compile a kernel again for each
     /// dispatch where 32-bit parameters decide on loops and branches.
     pub wide_params: bool,
+    /// Iterations of loops, all of them together, that an invocation of a kernel can do. A launch that may need
+    /// more is never made: another variant does the op, or it is an error.
+    pub max_loops: u64,
 }
 
 impl Traits {
     /// An interface that tracks no usage, with transfers of any bytes.
     pub fn new() -> Self {
-        Traits { shares_memory: true, transfer_alignment: 1, wide_params: false }
+        Traits { shares_memory: true, transfer_alignment: 1, wide_params: false, max_loops: u64::MAX }
     }
 
     /// An interface that tracks how whole pieces of memory are used, with transfers of whole words.
     pub fn tracked() -> Self {
-        Traits { shares_memory: false, transfer_alignment: 4, wide_params: false }
+        Traits { shares_memory: false, transfer_alignment: 4, ..Traits::new() }
     }
 }
 
 impl Traits {
     /// The same, for a Vulkan driver of this description, in whose kernels 64-bit integers may be used or not.
     pub fn on_vulkan(mut self, driver: &str, int64: bool) -> Self {
-        self.wide_params = int64 && vulkan_quirks(driver).any(|q| q.avoid == Avoid::NarrowParams);
+        for quirk in vulkan_quirks(driver) {
+            match quirk.avoid {
+                Avoid::NarrowParams => self.wide_params = int64,
+                Avoid::Loops(most) => self.max_loops = most,
+            }
+        }
         self
     }
 }

@@ -24,6 +24,8 @@ pub struct Launch {
     pub(crate) values: Vec<u32>,
     /// Workgroups along each axis.
     pub(crate) groups: [u32; 3],
+    /// See [`LaunchBuilder::loops`].
+    pub(crate) loops: u64,
 }
 
 /// Collects the launches of an op.
@@ -41,6 +43,13 @@ pub(crate) struct Lowered {
     pub launches: Vec<Launch>,
     /// Bytes of each piece of scratch memory.
     pub scratch: Vec<u64>,
+}
+
+impl Lowered {
+    /// The launch whose invocations may go through most iterations of loops, where those are more than `most`.
+    pub fn beyond(&self, most: u64) -> Option<&Launch> {
+        self.launches.iter().filter(|l| l.loops > most).max_by_key(|l| l.loops)
+    }
 }
 
 impl<'a> Lowering<'a> {
@@ -83,6 +92,7 @@ impl<'a> Lowering<'a> {
             workgroup: [1; 3],
             subgroup: None,
             dynamic_bytes: 0,
+            loops: 0,
         }
     }
 
@@ -109,6 +119,7 @@ pub struct LaunchBuilder<'l, 'a> {
     workgroup: [u32; 3],
     subgroup: Option<u32>,
     dynamic_bytes: u32,
+    loops: u64,
 }
 
 impl LaunchBuilder<'_, '_> {
@@ -189,6 +200,14 @@ impl LaunchBuilder<'_, '_> {
         self
     }
 
+    /// The most iterations of loops, all of them together, that an invocation goes through, where that grows
+    /// with the operands: some drivers have a limit, see [`Traits::max_loops`](crate::Traits::max_loops). Where
+    /// a loop ends counts as one more, as does one that is reached and not entered.
+    pub fn loops(mut self, most: usize) -> Self {
+        self.loops = most as u64;
+        self
+    }
+
     /// Ends the launch with a grid of `groups` workgroups in a row. A row may be longer than an axis of the
     /// device's grid: it is folded, and the kernel counts
     /// `group = workgroup_id.x + workgroup_id.y * num_workgroups.x`, which may be beyond the last.
@@ -242,6 +261,7 @@ impl LaunchBuilder<'_, '_> {
             operands,
             values: self.values,
             groups: groups.map(|n| n as u32),
+            loops: self.loops,
         });
         Ok(())
     }

@@ -65,15 +65,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     for (var c = first; c < end; c += STEP) {
         let m = min(end - c, 4u);
         let v = get_x({{ index(x.rank) }}c, m);
-        for (var j = 0u; j < m; j++) {
-            if best.index == NONE || v[j] > best.value {
+{% for j in range(4) %}
+        if {{ j }}u < m && (best.index == NONE || v[{{ j }}] > best.value) {
 {% if joined %}
-                best = Best(v[j], u32(ld_of(at_of({{ index(x.rank) }}c + j))));
+            best = Best(v[{{ j }}], u32(ld_of(at_of({{ index(x.rank) }}c + {{ j }}u))));
 {% else %}
-                best = Best(v[j], c + j);
+            best = Best(v[{{ j }}], c + {{ j }}u);
 {% endif %}
-            }
         }
+{% endfor %}
     }
     best = row_best(lane, best);
     if lane > 0u { return; }

@@ -65,6 +65,19 @@ impl Chooser {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// Whether all ops get one variant where they can.
+    pub(super) fn is_forced(&self) -> bool {
+        self.forced.is_some()
+    }
+
+    /// From now on an op gets this variant instead of the one that was chosen.
+    pub(super) fn settle(&self, desc: &OpDesc, variant: &Variant) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(chosen) = known.get_mut(desc) {
+            chosen.variant = variant.clone();
+        }
+    }
+
     /// Puts the variant to be used first. Only what is in `variants` can be chosen.
     fn order(&self, desc: &OpDesc, variants: &mut [Variant]) {
         if variants.len() > 1

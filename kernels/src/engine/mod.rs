@@ -21,6 +21,7 @@ mod tests;
 mod transfer;
 
 use crate::fusion::{Context, Fusion};
+use crate::lowering::Lowered;
 use crate::{Command, Driver, KernelSet, Lowering, Variant, sets};
 use choice::{Chooser, Chosen};
 use commands::{Bound, Commands, Ready};
@@ -157,45 +158,74 @@ impl<D: Driver> Engine<D> {
         let fits = |t: &TensorRef| self.fits(t);
         let mut rest = ops;
         while let Some(op) = rest.first() {
-            let fused = self.fused(rest);
-            let (now, later) = rest.split_at(fused.as_ref().map_or(1, |(_, size)| *size));
-            rest = later;
-            if let Some((fusion, _)) = fused {
-                let mut lowering = Lowering::new(self.driver.info());
-                fusion.lower(now, &self.context(&|op| self.own_variant(op)), &mut lowering)?;
+            if let Some((lowered, size)) = self.lower_fused(rest)? {
+                let (now, later) = rest.split_at(size);
+                rest = later;
                 let names: Vec<_> = now.iter().map(|op| op.kind.name()).collect();
-                self.finish(lowering, (&names.join("+"), ""), &mut ready, &mut scratch_bytes)?;
+                self.finish(lowered, (&names.join("+"), ""), &mut ready, &mut scratch_bytes)?;
                 continue;
             }
+            rest = &rest[1..];
             // What can't be cut fails where its operands are bound, with the size and the limit.
             let parts = split::split(op, &fits).unwrap_or_else(|| vec![op.clone()]);
             for op in parts.iter().filter(|op| op.outputs.iter().any(|t| t.elems() > 0)) {
-                let desc = op.desc();
-                let Some(Chosen { set, variant, .. }) = self.chosen(&desc) else {
-                    return Err(Error::Unsupported {
-                        device: self.driver.info().selector.clone(),
-                        op: desc.to_string(),
-                        reason: "no kernel".into(),
-                    });
-                };
-                let mut lowering = Lowering::new(self.driver.info());
-                set.lower(op, &variant, &mut lowering)?;
+                let (lowered, variant) = self.lower(op)?;
                 let label = (op.kind.name(), &*variant.0);
-                self.finish(lowering, label, &mut ready, &mut scratch_bytes)?;
+                self.finish(lowered, label, &mut ready, &mut scratch_bytes)?;
             }
         }
         Ok((ready, scratch_bytes))
     }
 
+    /// An op in its variant; or, where a kernel of that may loop for longer than the device lets it, in the next
+    /// one that doesn't.
+    fn lower(&self, op: &Op) -> Result<(Lowered, Variant)> {
+        let desc = op.desc();
+        let device = || self.driver.info().selector.clone();
+        let Some(Chosen { set, variant, .. }) = self.chosen(&desc) else {
+            return Err(Error::Unsupported {
+                device: device(),
+                op: desc.to_string(),
+                reason: "no kernel".into(),
+            });
+        };
+        let lower = |variant: &Variant| {
+            let mut lowering = Lowering::new(self.driver.info());
+            set.lower(op, variant, &mut lowering).map(|()| lowering.finish())
+        };
+        let most = self.driver.traits().max_loops;
+        let lowered = lower(&variant)?;
+        let Some(launch) = lowered.beyond(most) else { return Ok((lowered, variant)) };
+        let others = if self.chooser.is_forced() { Vec::new() } else { self.variants(&desc) };
+        for other in others.into_iter().filter(|other| *other != variant) {
+            let lowered = lower(&other)?;
+            if lowered.beyond(most).is_none() {
+                self.chooser.settle(&desc, &other);
+                return Ok((lowered, other));
+            }
+        }
+        let what = format!("iterations of loops in an invocation of {} ({desc})", launch.source.name());
+        Err(Error::Limit { device: device(), what, requested: launch.loops, maximum: most })
+    }
+
+    /// The leading ops at once, and how many those are, if they can be done so.
+    fn lower_fused(&self, ops: &[Op]) -> Result<Option<(Lowered, usize)>> {
+        let Some((fusion, size)) = self.fused(ops) else { return Ok(None) };
+        let mut lowering = Lowering::new(self.driver.info());
+        fusion.lower(&ops[..size], &self.context(&|op| self.own_variant(op)), &mut lowering)?;
+        let lowered = lowering.finish();
+        let fits = lowered.beyond(self.driver.traits().max_loops).is_none();
+        Ok(fits.then_some((lowered, size)))
+    }
+
     /// Compiles what was lowered, and places its scratch memory. A label is of the op, and its variant.
     fn finish(
         &self,
-        lowering: Lowering<'_>,
+        lowered: Lowered,
         (op, variant): (&str, &str),
         ready: &mut Vec<Ready<D>>,
         scratch_bytes: &mut u64,
     ) -> Result<()> {
-        let lowered = lowering.finish();
         let granule = self.pool.granule();
         let mut end = 0;
         let place = |bytes: &u64| {

@@ -241,7 +241,12 @@ impl<'l, 'a> Each<'l, 'a> {
         for ((name, _, access), t) in self.operands.iter().zip(&views) {
             launch = launch.operand(name, t, *access);
         }
-        launch = launch.param("per", per).param("items", items).param("n", n).param("chunks", chunks);
+        launch = launch
+            .loops(per + 1)
+            .param("per", per)
+            .param("items", items)
+            .param("n", n)
+            .param("chunks", chunks);
         for (axis, name) in [(1, "n1"), (2, "n2"), (3, "n3")] {
             if axis + 1 < shape.len() {
                 launch = launch.param(name, shape[axis]);

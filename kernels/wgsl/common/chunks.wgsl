@@ -29,7 +29,10 @@ fn put_{{ name }}({{ args(y.rank) }}c: u32, m: u32, v: vec4<{{ type }}>) {
     st2_{{ name }}(e, v.x, v.y);
     if m == 3u { st_{{ name }}(e + 2u, v.z); }
 {% else %}
-    for (var j = 0u; j < m; j++) { st_{{ name }}(at_{{ name }}({{ index(y.rank) }}c + j), v[j]); }
+    st_{{ name }}(at_{{ name }}({{ index(y.rank) }}c), v.x);
+    if m > 1u { st_{{ name }}(at_{{ name }}({{ index(y.rank) }}c + 1u), v.y); }
+    if m > 2u { st_{{ name }}(at_{{ name }}({{ index(y.rank) }}c + 2u), v.z); }
+    if m > 3u { st_{{ name }}(at_{{ name }}({{ index(y.rank) }}c + 3u), v.w); }
 {% endif %}
 }
 {% endmacro %}

@@ -10,11 +10,14 @@ fn four_{{ name }}(row: u32, head: u32, c: u32) -> vec4<f32> {
 {% endif %}
 {% endif %}
 {% if not (x.contiguous and whole) %}
-    var v = vec4<f32>(0.0);
-    for (var j = 0u; j < min(params.{{ width }} - c, 4u); j++) {
-        v[j] = ld_{{ name }}(at_{{ name }}(row, head, c + j));
-    }
-    return v;
+    // No loop: lavapipe counts one even where it isn't entered.
+    let last = params.{{ width }} - 1u;
+    let v = vec4<f32>(
+        ld_{{ name }}(at_{{ name }}(row, head, min(c, last))),
+        ld_{{ name }}(at_{{ name }}(row, head, min(c + 1u, last))),
+        ld_{{ name }}(at_{{ name }}(row, head, min(c + 2u, last))),
+        ld_{{ name }}(at_{{ name }}(row, head, min(c + 3u, last))));
+    return select(vec4<f32>(0.0), v, vec4<u32>(c, c + 1u, c + 2u, c + 3u) <= vec4<u32>(last));
 {% endif %}
 }
 {% endmacro %}

@@ -169,8 +169,58 @@ fn setups() -> Vec<(Setup, bool)> {
             ));
         }
     }
+    all.extend(halves(&base).into_iter().map(|s| (s, false)));
     all.push((Setup { rows: [0, 5], seqs: vec![[0, 0, 0, 5]], ..base.clone() }, false));
     all.push((Setup { rows: [0, 0], seqs: vec![], ..base }, false));
+    all
+}
+
+/// What matrix instructions take: 16-bit types and columns by 16, over several tiles of rows and of keys.
+fn halves(base: &Setup) -> Vec<Setup> {
+    let causal = Attention::causal(0.2);
+    let mut all = Vec::new();
+    for (i, dtype) in [BF16, F16].into_iter().enumerate() {
+        let base = Setup { dtypes: [dtype; 4], d: 32, dv: 16, ..base.clone() };
+        for (n, (rows, seqs)) in layouts().into_iter().enumerate() {
+            let attention = [causal, causal.window(Some(3)), causal.full()][(n + i) % 3];
+            all.push(Setup { attention, heads: 6, rows, seqs, ..base.clone() });
+        }
+        let ragged = ([150, 220], vec![[0, 70, 0, 70], [72, 77, 75, 140]]);
+        let decoding = ([3, 700], vec![[0, 1, 0, 300], [1, 1, 310, 390], [2, 1, 0, 5]]);
+        for (rows, seqs) in [ragged, decoding] {
+            for (attention, d, heads) in [(causal, 64, 2), (causal.window(Some(50)), 16, 34)] {
+                let attention = if i == 0 { attention } else { attention.full() };
+                all.push(Setup { attention, d, dv: d, heads, rows, seqs: seqs.clone(), ..base.clone() });
+            }
+        }
+    }
+    for (d, dv) in [(256, 256), (576, 512)] {
+        let (rows, seqs) = ([2, 300], vec![[0, 1, 0, 30], [1, 1, 30, 270]]);
+        all.push(Setup {
+            attention: causal,
+            dtypes: [BF16; 4],
+            heads: 18,
+            d,
+            dv,
+            rows,
+            seqs,
+            ..base.clone()
+        });
+    }
+    // Results as wide as the sums.
+    let (rows, seqs) = layouts()[1].clone();
+    for dtype in [BF16, F16] {
+        let dtypes = [dtype, dtype, dtype, F32];
+        all.push(Setup {
+            attention: causal,
+            dtypes,
+            d: 64,
+            dv: 64,
+            rows,
+            seqs: seqs.clone(),
+            ..base.clone()
+        });
+    }
     all
 }
 

@@ -120,6 +120,13 @@ pub fn matmul(c: &mut Cases) {
         let y = c.out(F32, &[1, 3]);
         c.add("cancelling", plain.clone(), vec![a, b], vec![y]);
     }
+    // More columns than kernels take together, in rows of whole pieces of 16 bytes but not of whole tiles.
+    for dtype in [BF16, F16] {
+        let x =
+            vec![c.data.normal(dtype, &[18, 40], 1.0).into(), c.data.normal(dtype, &[40, 2104], 1.0).into()];
+        let y = c.out(dtype, &[18, 2104]);
+        c.add("wide", plain.clone(), x, vec![y]);
+    }
 }
 
 /// Products of few and many rows with blocks along k and along n, of which rows start at any byte.
@@ -185,6 +192,7 @@ pub fn grouped(c: &mut Cases) {
         add(c, [F32; 3], (rows, k, n), false);
         add(c, [BF16; 3], (rows, k, n), false);
     }
+    add(c, [F16, F16, F32], (150, 72, 136), false);
     for block in [Q8_0, Q4_0] {
         add(c, [F32, block, F32], (12, 64, 32), true);
         add(c, [BF16, block, BF16], (9, 32, 96), false);
@@ -237,4 +245,5 @@ pub fn grouped_weight(c: &mut Cases) {
         add(c, [F32; 3], (rows, m, n), false);
         add(c, [BF16, BF16, F32], (rows, m, n), false);
     }
+    add(c, [F16, F16, BF16], (150, 72, 136), false);
 }

@@ -2,7 +2,7 @@
 //! `dv`.
 
 use super::flash;
-use super::{Target, WIDTH, apart, each, on_processor, sequences};
+use super::{Target, WIDTH, apart, each, fours, on_processor, sequences};
 use crate::{Access, LaunchBuilder, Lowering, Template, Variant, template};
 use halite_hal::{Attention, DType, DeviceInfo, Op, OpDesc, Result};
 
@@ -41,7 +41,8 @@ pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<
         .input("lse", lse)
         .output("row", &row)
         .param("heads", heads)
-        .param("dv", dv);
+        .param("dv", dv)
+        .loops(fours(dv));
     each(launch, tokens * heads, group)?;
     if variant.0 == FLASH {
         let gradients = [&dq.written, &dk.written, &dv_grad.written];
@@ -64,6 +65,7 @@ pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<
         .input("v", v)
         .input("grad", grad)
         .input("row", &row);
+    let sequence_count = seqs.shape[0];
     let launch = sequences(launch, a, [q, k, seqs])
         .output("dq", &dq.written)
         .param("share", share)
@@ -71,10 +73,15 @@ pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<
         .param("dv", dv);
     if blocked {
         let columns = d.min(128).div_ceil(32);
+        let steps = kv.div_ceil(32) + 32;
+        let launch = launch.loops(sequence_count + 40 + steps * (34 + tile_loops(d, dv) + columns * 38));
         tiled(launch.param("kv_heads", kv_heads), (tokens * share).div_ceil(32), kv_heads, d, columns)?;
     } else {
         let parts = d.div_ceil(WIDTH);
+        let columns = WIDTH.min(d).div_ceil(4) + 1;
+        let loops = sequence_count + 2 * columns + fours(kv) * (1 + fours(d) + fours(dv) + columns);
         let launch = launch.literal("width", WIDTH as u32).param("parts", parts).param("heads", heads);
+        let launch = launch.loops(loops);
         each(launch, tokens * heads * parts, group)?;
     }
 
@@ -89,15 +96,28 @@ pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<
         .param("dv", dv);
     if blocked {
         let width = d.max(dv);
-        tiled(launch, kv.div_ceil(32), kv_heads, width, width.min(64).div_ceil(32))?;
+        let columns = width.min(64).div_ceil(32);
+        let steps = (tokens * share).div_ceil(32) + sequence_count;
+        let launch = launch.loops(sequence_count + 20 + steps * (1 + tile_loops(d, dv) + 2 * columns * 38));
+        tiled(launch, kv.div_ceil(32), kv_heads, width, columns)?;
     } else {
         let parts = d.max(dv).div_ceil(WIDTH);
+        let columns = WIDTH.min(d.max(dv)).div_ceil(4) + 1;
+        let steps = share * (tokens.div_ceil(4) + 2 * sequence_count);
+        let loops = sequence_count + 3 * columns + steps * (1 + fours(d) + fours(dv) + 2 * columns);
+        let launch = launch.loops(loops);
         each(launch.literal("width", WIDTH as u32).param("parts", parts), kv * kv_heads * parts, group)?;
     }
 
     dq.finish(to)?;
     dk.finish(to)?;
     dv_grad.finish(to)
+}
+
+/// Iterations of the loops that multiply a tile of rows with one of the other side, in `attention_tiles.wgsl`.
+fn tile_loops(d: usize, dv: usize) -> usize {
+    // Two sides are staged, and products added, by 32 columns.
+    (d.div_ceil(32) + dv.div_ceil(32)) * (1 + 2 * 5 + 9) + 2
 }
 
 /// A launch with a workgroup for each tile, kv head and part of `width` columns, 32 times `columns` each.

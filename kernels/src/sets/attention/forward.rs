@@ -1,7 +1,7 @@
 //! Attention itself: which variants there are, and which come first.
 
 use super::flash::{self, Flash};
-use super::{Target, WIDTH, apart, each, on_processor, sequences, split};
+use super::{Target, WIDTH, apart, each, fours, on_processor, sequences, split};
 use crate::{Access, LaunchBuilder, Lowering, Variant, template};
 use halite_hal::{Attention, DType, DeviceInfo, Op, OpDesc, Result, TensorRef};
 
@@ -137,7 +137,8 @@ pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<
             .param("splits", *splits)
             .param("heads", s.heads)
             .param("chunks", chunks)
-            .param("dv", s.dv);
+            .param("dv", s.dv)
+            .loops(2 * splits + 2);
         each(launch, s.tokens * s.heads * chunks, group)?;
     }
     o.finish(to)
@@ -148,6 +149,16 @@ pub(super) fn lower(op: &Op, a: Attention, variant: &Variant, to: &mut Lowering<
 pub(super) enum Ends<'a> {
     Whole { o: &'a TensorRef, lse: &'a TensorRef },
     Parts { o: TensorRef, stats: TensorRef, splits: usize },
+}
+
+impl Ends<'_> {
+    /// Parts of the keys of a row.
+    fn splits(&self) -> usize {
+        match self {
+            Ends::Whole { .. } => 1,
+            Ends::Parts { splits, .. } => *splits,
+        }
+    }
 }
 
 /// What every kernel takes.
@@ -185,8 +196,13 @@ fn by_rows(
     let group = apart(to.info);
     let parts = s.dv.div_ceil(WIDTH).max(1);
     let tiles = (s.tokens * s.share()).div_ceil(rows);
-    let splits = if let Ends::Parts { splits, .. } = ends { *splits } else { 1 };
+    let splits = ends.splits();
+    let columns = WIDTH.min(s.dv).div_ceil(4) + 1;
+    let found = rows * (op.inputs[3].shape[0] + 2 * columns);
+    // Where rows are of different sequences, the steps begin anew.
+    let steps = fours(s.kv.div_ceil(splits)) + rows;
     let launch = operands(to.launch(template!("attention_rows.wgsl")), op, a, s, ends)
+        .loops(found + steps * (1 + fours(s.d) + columns))
         .literal("width", WIDTH as u32)
         .literal("rows", rows as u32)
         .param("parts", parts)
@@ -206,7 +222,11 @@ fn blocked(
     let parts = s.dv.div_ceil(32 * columns);
     let tiles = (s.tokens * s.share()).div_ceil(rows);
     let groups = tiles * s.kv_heads * parts;
+    let (staged, chunks) = (256 / (2 * rows) + 1, s.d.div_ceil(32));
+    let step = chunks * (staged + 10) + 33 + columns * (staged + 33) + rows / 4 + 2;
+    let around = chunks * 5 + op.inputs[3].shape[0] + columns * 6 + 16;
     operands(to.launch(template!("attention_blocked.wgsl")), op, a, s, ends)
+        .loops(around + (s.kv.div_ceil(32) + rows) * step)
         .literal("rows", rows as u32)
         .literal("chunks", s.d.div_ceil(32) as u32)
         .literal("columns", columns as u32)
@@ -222,9 +242,13 @@ fn by_tokens(op: &Op, a: Attention, s: &Sizes, ends: &Ends<'_>, to: &mut Lowerin
     let lanes = s.dv.min(128).div_ceil(4).next_power_of_two();
     let parts = s.dv.div_ceil(4 * lanes);
     let quads = s.share().div_ceil(4);
-    let splits = if let Ends::Parts { splits, .. } = ends { *splits } else { 1 };
+    let splits = ends.splits();
     let groups = s.tokens * splits * s.kv_heads * quads * parts;
+    let step = 1 + s.d.div_ceil(4) + 1 + 65 + lanes + 1;
     operands(to.launch(template!("attention_split.wgsl")), op, a, s, ends)
+        .loops(
+            s.d.div_ceil(16) + op.inputs[3].shape[0] + 400 + (s.kv.div_ceil(splits).div_ceil(64) + 1) * step,
+        )
         .literal("lanes", lanes as u32)
         .literal("fours_d", s.d.div_ceil(4) as u32)
         .param("parts", parts)

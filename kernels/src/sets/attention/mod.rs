@@ -67,6 +67,11 @@ impl<'a> Target<'a> {
 /// each part of a row.
 const WIDTH: usize = 64;
 
+/// Iterations of a loop over `n` things, four at a time.
+fn fours(n: usize) -> usize {
+    n.div_ceil(4) + 1
+}
+
 /// A launch with one invocation for each item, in workgroups of up to 64.
 fn each<'l, 'a>(launch: LaunchBuilder<'l, 'a>, items: usize, group: u32) -> Result<()> {
     launch.param("items", items).workgroup([group, 1, 1]).linear(items.div_ceil(group as usize))

@@ -102,6 +102,7 @@ impl Fusion for Products {
             }
             None => problems.iter().map(|p| p.groups(tile)).sum(),
         };
-        launch.param("groups", groups).linear(groups)
+        let loops = problems.iter().map(|p| kernel.loops(p)).sum();
+        launch.loops(loops).param("groups", groups).linear(groups)
     }
 }

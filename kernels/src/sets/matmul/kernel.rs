@@ -125,8 +125,28 @@ impl Kernel {
         let launch = self.launch(template, to);
         let launch = launch.literal("tk", shared::DEPTH as u32).literal("fours", p.reads_fours());
         let launch = launch.literal("products", 1).literal("gated", false);
-        let (launch, groups) = p.bind(launch, self.tile());
+        let (launch, groups) = p.bind(launch.loops(self.loops(p)), self.tile());
         launch.linear(groups)
+    }
+
+    /// Iterations of the loops of an invocation.
+    pub fn loops(&self, p: &Problem) -> usize {
+        let sum = p.k();
+        // Where rows are of different experts, theirs is searched for.
+        let around = 64 + self.own[0] * self.own[1];
+        around
+            + match self.family {
+                // What is by fours for most is one by one at the edges.
+                Family::Registers => sum.div_ceil(4) + sum + 4,
+                Family::Shared => {
+                    let [rows, columns] = self.tile();
+                    let staged = shared::DEPTH * (rows + columns) / 4 / self.invocations() + 4;
+                    (sum.div_ceil(shared::DEPTH) + 1) * (shared::DEPTH + 2 + staged)
+                }
+                Family::Rows if p.b_by() == By::Mn => 2 * sum.div_ceil(self.group[0]) + 4,
+                Family::Rows => sum.div_ceil(4 * self.group[0]) + 8,
+                Family::Mma(_) | Family::Quantised { .. } => 0,
+            }
     }
 
     /// A launch of this size.

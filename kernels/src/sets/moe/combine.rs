@@ -12,6 +12,7 @@ pub(super) fn forward(to: &mut Lowering<'_>, accumulate: bool, i: &[TensorRef], 
         let l = l.input("positions", &i[1]).literal("weighted", i.len() > 2);
         let l = if i.len() > 2 { l.input("weights", &i[2]) } else { l };
         let l = l.output("y", y).param("rows", i[0].shape[0]).param("k", i[1].shape[1]);
+        let l = l.loops(64 * (i[1].shape[1] + 2));
         items(l, most, y.shape[0], y.shape[1])
     })
 }
@@ -32,6 +33,6 @@ pub(super) fn backward(to: &mut Lowering<'_>, i: &[TensorRef], o: &[TensorRef], 
         let l = l.input("positions", positions).input("weights", weights).input("marks", &marks);
         let l = l.output("dx", dx).output("dweights", &o[1]).param("all", all).param("k", k);
         let l = l.param("rows", all + rows).param("x_rows", rows).param("n", x.shape[1]);
-        team.launch(l, most, all + rows)
+        team.launch(l, most, all + rows, x.shape[1])
     })
 }

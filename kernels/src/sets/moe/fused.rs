@@ -87,6 +87,13 @@ impl Fusion for Routing {
             }
             None => l,
         };
+        // One workgroup does what has an invocation each otherwise.
+        let tokens = router.inputs[0].shape[0];
+        let (k, experts) = (r.top_k, router.inputs[0].shape[1]);
+        let units = (tokens * k).max(experts + 1).div_ceil(size as usize) + 1;
+        let moved = gather.map_or(0, |op| op.outputs[0].elems().div_ceil(4 * size as usize) + 1);
+        let routed = (tokens.div_ceil(size as usize) + 1) * router::loops(&r, experts);
+        let l = l.loops(routed + units * (tokens * (k + 2) + 2) + moved);
         l.workgroup([size, 1, 1]).linear(1)
     }
 }

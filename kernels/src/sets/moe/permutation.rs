@@ -34,6 +34,7 @@ pub(super) fn lower(
         let l = to.launch(template!("permutation_direct.wgsl")).input("x", x).output("offsets", offsets);
         let l = l.output("rows", rows).output("positions", positions);
         let l = l.param("tokens", tokens).param("k", k).param("experts", experts);
+        let l = l.loops(tokens * (k + 2) + 1);
         return each(l, most, all.max(experts + 1));
     }
     let per = all.div_ceil(128).max(64);
@@ -42,13 +43,14 @@ pub(super) fn lower(
     let before = to.scratch(DType::I32, &[blocks + 1, experts])?;
     let l = to.launch(template!("permutation_count.wgsl")).input("x", x).output("counts", &counts);
     let l = l.param("all", all).param("k", k).param("experts", experts);
-    each(l.param("per", per).param("blocks", blocks), most, blocks * experts)?;
+    each(l.param("per", per).param("blocks", blocks).loops(per + 1), most, blocks * experts)?;
     let l = to.launch(template!("permutation_scan.wgsl")).input("counts", &counts).output("before", &before);
-    each(l.param("experts", experts).param("blocks", blocks), most, experts)?;
+    each(l.param("experts", experts).param("blocks", blocks).loops(blocks + 1), most, experts)?;
     let l = to.launch(template!("permutation_offsets.wgsl")).input("before", &before);
-    let l = l.output("offsets", offsets).param("experts", experts).param("blocks", blocks);
+    let l = l.output("offsets", offsets).param("experts", experts).param("blocks", blocks).loops(experts + 1);
     each(l, most, experts + 1)?;
     let l = to.launch(template!("permutation_place.wgsl")).input("x", x).input("before", &before);
     let l = l.input("offsets", offsets).output("rows", rows).output("positions", positions);
-    each(l.param("all", all).param("k", k).param("experts", experts).param("per", per), most, all)
+    let l = l.param("all", all).param("k", k).param("experts", experts).param("per", per);
+    each(l.loops(per + 1), most, all)
 }

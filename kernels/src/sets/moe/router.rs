@@ -34,7 +34,16 @@ pub(super) fn route<'l, 'a>(
     let l = l.output("chosen", &o[0]).output("weights", &o[1]).output("scores", scores);
     let l = if r.groups > 1 { l.output("grouped", grouped) } else { l };
     let l = l.param("tokens", i[0].shape[0]).param("experts", i[0].shape[1]);
+    let l = l.loops(loops(r, i[0].shape[1]));
     l.param("groups", r.groups).param("top_groups", r.top_groups)
+}
+
+/// Iterations of the loops of a token's choice of experts.
+pub(super) fn loops(r: &Router, experts: usize) -> usize {
+    let groups = experts + 3 * (r.groups + 1);
+    let chosen_groups = (r.top_groups + 1) * (r.groups + 2);
+    let chosen = (r.top_k + 1) * (experts + 2 * r.groups + 3);
+    4 * (experts + 1) + groups + chosen_groups + chosen
 }
 
 /// Memory for the scores of tokens and of their groups.
@@ -63,6 +72,8 @@ pub(super) fn backward(
         let most = to.info.max_workgroup_size;
         let l = attributes(to.launch(template!("router_backward.wgsl")), &r).input("x", &i[0]);
         let l = l.input("chosen", &i[1]).input("dweights", &i[2]).output("y", y);
-        team.launch(l.param("rows", y.shape[0]).param("n", y.shape[1]), most, y.shape[0])
+        let (rows, n) = (y.shape[0], y.shape[1]);
+        // Four columns are compared with each choice.
+        team.launch(l.param("rows", rows).param("n", n), most, rows, n * (r.top_k + 3))
     })
 }

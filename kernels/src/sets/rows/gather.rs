@@ -36,7 +36,7 @@ pub(super) fn scatter(
             let links = to.scratch(DType::I32, &[n])?;
             let size = most.min(64);
             let l = to.launch(template!("scatter_links.wgsl")).input("index", index).output("links", &links);
-            l.param("n", n).workgroup([size, 1, 1]).linear(n.div_ceil(size as usize))?;
+            l.param("n", n).loops(2 * n + 2).workgroup([size, 1, 1]).linear(n.div_ceil(size as usize))?;
             Some(links)
         }
         false => None,
@@ -44,6 +44,8 @@ pub(super) fn scatter(
     staged(to, y, Access::Pairs, true, |to, y| {
         let l = to.launch(template!("scatter.wgsl")).literal("accumulate", accumulate);
         let l = l.input("x", x).input("index", index).output("y", y).param("rows", y.shape[0]);
+        // An entry adds up all entries of its row, for each four columns that the invocation has.
+        let l = if accumulate { l.loops((n + 2) * (64 / most.min(64) as usize).max(1)) } else { l };
         let l = match &links {
             Some(links) => l.input("links", links),
             None => l,

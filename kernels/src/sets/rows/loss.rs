@@ -15,7 +15,7 @@ pub(super) fn cross_entropy(
     let most = to.info.max_workgroup_size;
     let l = to.launch(template!("cross_entropy.wgsl")).input("x", &i[0]).input("target", &i[1]);
     let l = l.output("loss", &o[0]).output("lse", &o[1]).param("rows", rows).param("n", n);
-    team.launch(l, most, rows)
+    team.launch(l, most, rows, n)
 }
 
 pub(super) fn cross_entropy_backward(

@@ -83,8 +83,25 @@ impl Team {
         all
     }
 
-    /// Ends a launch with `rows` rows, or other units.
-    pub(super) fn launch(self, launch: LaunchBuilder<'_, '_>, most: u32, rows: usize) -> Result<()> {
+    /// Iterations of a loop of an invocation over a row of `n` elements, four at a time.
+    pub(super) fn loops(self, n: usize) -> usize {
+        let across = match self {
+            Team::Group(size) | Team::Subgroup(size) => size as usize,
+            Team::Single => 1,
+        };
+        n.div_ceil(4 * across) + 1
+    }
+
+    /// Ends a launch with `rows` rows, or other units, of `n` elements that kernels go through up to three times.
+    pub(super) fn launch(
+        self,
+        launch: LaunchBuilder<'_, '_>,
+        most: u32,
+        rows: usize,
+        n: usize,
+    ) -> Result<()> {
+        // What a team has in parts comes together in as many more steps as its size has bits.
+        let launch = launch.loops(3 * (self.loops(n) + 9));
         let launch = launch.literal("group", self != Team::Single);
         let launch = launch.literal("subgroup", matches!(self, Team::Subgroup(_)));
         match self {

@@ -11,7 +11,7 @@ pub(super) fn softmax(to: &mut Lowering<'_>, x: &TensorRef, y: &TensorRef, team:
         let most = to.info.max_workgroup_size;
         let l = to.launch(template!("softmax.wgsl")).input("x", &views.full[0]).output("y", &views.full[1]);
         let l = views.describe(l).param("n", x.shape[x.rank() - 1]);
-        team.launch(l, most, views.rows())
+        team.launch(l, most, views.rows(), x.shape[x.rank() - 1])
     })
 }
 
@@ -28,7 +28,7 @@ pub(super) fn softmax_backward(
         let l = to.launch(template!("softmax_backward.wgsl"));
         let l = l.input("y", &views.full[0]).input("dy", &views.full[1]).output("dx", &views.full[2]);
         let l = views.describe(l).param("n", y.shape[y.rank() - 1]);
-        team.launch(l, most, views.rows())
+        team.launch(l, most, views.rows(), y.shape[y.rank() - 1])
     })
 }
 
@@ -78,7 +78,9 @@ pub(super) fn launch(
     let x = if sum.is_some() { Access::Pairs } else { Access::Read };
     let l = l.operand("x", &i[0], x).input("w", &i[1]).output("y", &o[0]).output("rstd", &o[1]);
     let l = l.param("rows", rows).param("n", n);
-    team.launch(l.param_f32("divisor", n.max(1) as f32).param_f32("eps", eps), most, rows)
+    // Four columns are those of all experts of a row, one after the other.
+    let read = combine.map_or(n, |op| n * (op.inputs[1].shape[1] + 2));
+    team.launch(l.param_f32("divisor", n.max(1) as f32).param_f32("eps", eps), most, rows, read)
 }
 
 /// Rows whose part of `dw` is summed one after the other.
@@ -102,12 +104,13 @@ pub(super) fn rms_norm_backward(
     let sums = to.scratch(DType::F32, &[parts, n])?;
     let l = to.launch(template!("rms_norm_backward_weight.wgsl")).input("dy", dy).input("x", x);
     let l = l.input("rstd", rstd).output("y", &sums).param("rows", rows).param("deep", DEEP);
+    let l = l.loops(64 * (DEEP + 1));
     items(l, most, parts, n)?;
     let how = reduce::How { team: Team::Single, split: false };
     reduce::lower(to, ReduceFn::Sum, accumulate, &sums.transpose(0, 1), &o[1], how)?;
     staged(to, &o[0], Access::Pairs, false, |to, dx| {
         let l = to.launch(template!("rms_norm_backward.wgsl")).input("dy", dy).input("x", x).input("w", w);
         let l = l.input("rstd", rstd).output("dx", dx).param("rows", rows).param("n", n);
-        team.launch(l.param_f32("divisor", n as f32), most, rows)
+        team.launch(l.param_f32("divisor", n as f32), most, rows, n)
     })
 }

@@ -152,7 +152,7 @@ fn launch(
     }
     l = l.literal("joined", r.of.is_some());
     l = r.views.describe(more(l)).param("n", x.shape[x.rank() - 1]).param("units", units).param("per", r.per);
-    r.how.team.launch(l, most, units)
+    r.how.team.launch(l, most, units, r.per)
 }
 
 /// What the launch adds that writes the result.
