@@ -75,7 +75,7 @@ export HALITE_BIN="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/release/halite"
 stage tests timeout 45m cargo test --workspace
 # What finds CUDA devices, on the emulator of one.
 stage "cuda driver" scripts/with-cuda-emulator.sh cargo test --workspace --lib driver::
-stage "cuda devices" env HALITE_TEST_DEVICES=cuda scripts/with-cuda-emulator.sh cargo test --workspace --test devices --test latent
+stage "cuda devices" env HALITE_TEST_DEVICES=cuda scripts/with-cuda-emulator.sh cargo test --workspace --test devices --test latent --test gated
 for example in embed embed_vulkan embed_opencl embed_cuda embed_wgpu own_kernel custom_op; do
     stage "example $example" cargo run --release --quiet --example "$example"
 done

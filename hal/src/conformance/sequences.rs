@@ -168,8 +168,8 @@ pub fn products(d: &dyn Device, seed: u64, dtype: DType, weights: DType) -> Chec
 
 /// Gate and up, the SwiGLU of them, and down; with weights both ways round.
 pub fn gated(d: &dyn Device, seed: u64, dtype: DType, by_rows: bool) -> Checked {
-    for rows in [1, 5] {
-        let (h, n) = (24, 38);
+    for (rows, n) in [(1, 38), (5, 38), (70, 40), (33, 150)] {
+        let h = 24;
         let mut s = Sequence::new(seed, "gated", dtype);
         let x = s.normal(&[rows, h], 1.0);
         let weights = |s: &mut Sequence, from, to| match by_rows {

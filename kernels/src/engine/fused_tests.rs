@@ -160,3 +160,26 @@ fn fused_kernels_translate_for_every_interface() {
         }
     }
 }
+
+#[test]
+fn gate_and_up_of_many_rows_take_one_launch_on_tensor_cores() {
+    let d = engine(|info| *info = crate::sets::tests::cuda());
+    let gated = |by: [bool; 2], inner: DType| {
+        let mut s = Slots::default();
+        let x = s.of(DType::BF16, &[300, 64]);
+        let [gate, up] = by.map(|rows| {
+            let weights = match rows {
+                true => s.of(DType::BF16, &[64, 96]),
+                false => s.of(DType::BF16, &[96, 64]).transpose(0, 1),
+            };
+            Op::matmul(x.clone(), weights, s.of(DType::BF16, &[300, 96]))
+        });
+        let [g, u] = [&gate, &up].map(|op| op.outputs[0].clone());
+        let swiglu = Op::swiglu(g, u, s.of(inner, &[300, 96]));
+        d.fuses(&[gate, up, swiglu])
+    };
+    assert_eq!(gated([false, false], DType::BF16), 3);
+    assert_eq!(gated([true, true], DType::F32), 3);
+    // Weights that lie differently, which tiles are not copied for.
+    assert_eq!(gated([true, false], DType::BF16), 1);
+}

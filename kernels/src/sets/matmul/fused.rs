@@ -1,6 +1,8 @@
-//! Products of the same few rows: queries, keys and values; gate and up, with the SwiGLU of them.
+//! Products of the same rows: of a few, queries, keys and values; gate and up, with the SwiGLU of them, which tensor
+//! cores do for any number of rows.
 
 use super::kernel::{self, Family, Kernel};
+use super::mma;
 use super::problem::{Experts, Problem, SEVERAL};
 use crate::fusion::{Context, Fusion, meet_only};
 use crate::{Access, Lowering, template};
@@ -34,10 +36,14 @@ impl Found {
             && swiglu.inputs[0].same_view(&ops[0].outputs[0])
             && swiglu.inputs[1].same_view(&ops[1].outputs[0])
             && swiglu.outputs[0].rank() == ops[0].outputs[0].rank()
+            && (kernel.family == Family::Rows || mma::gates([&problems[0], &problems[1]], &swiglu.outputs[0]))
             && Lowering::new(on.info).can_write(&swiglu.outputs[0], Access::Pairs)
             && meet_only(&ops[..3], &[(0, 2), (1, 2)])
         {
             return found(problems, Some(super::problem::batch(&swiglu.outputs[0])));
+        }
+        if kernel.family != Family::Rows {
+            return None;
         }
         if let Some((third, other)) = ops.get(2).and_then(|op| side(op, on))
             && together((&problems[0], kernel), (&third, other))
@@ -61,11 +67,12 @@ impl Found {
     }
 }
 
-/// A product by a kernel for few rows, which writes its result as it is.
+/// A product by a kernel for few rows, or for tensor cores, which writes its result as it is.
 fn side(op: &Op, on: &Context<'_>) -> Option<(Problem, &'static Kernel)> {
     let problem = Problem::new(op).filter(|p| !p.accumulate && p.sums_alike())?;
     let variant = (on.variant)(op)?;
-    let kernel = kernel::all().find(|k| k.family == Family::Rows && variant.0 == k.name)?;
+    let joins = |k: &&Kernel| matches!(k.family, Family::Rows | Family::Mma(_)) && variant.0 == k.name;
+    let kernel = kernel::all().find(joins)?;
     Lowering::new(on.info).can_write(&problem.c, Access::Pairs).then_some((problem, kernel))
 }
 
@@ -76,7 +83,8 @@ fn together((p, of_p): (&Problem, &Kernel), (q, of_q): (&Problem, &Kernel)) -> b
         (Experts::Rows(a), Experts::Rows(b)) => a.same_view(b) && p.b.shape[0] == q.b.shape[0],
         _ => false,
     };
-    experts && p.a.same_view(&q.a) && of_p.own == of_q.own && of_p.group[0] == of_q.group[0]
+    let alike = of_p.family == of_q.family && of_p.own == of_q.own && of_p.group[0] == of_q.group[0];
+    experts && p.a.same_view(&q.a) && alike
 }
 
 impl Fusion for Products {
@@ -88,6 +96,9 @@ impl Fusion for Products {
         let Some(Found { problems, kernel, gated }) = Found::of(ops, on) else {
             return Err(to.unsupported(&ops[0].desc(), "no kernel for several products"));
         };
+        if let (Family::Mma(pipeline), Some(inner), [gate, up]) = (kernel.family, &gated, &problems[..]) {
+            return mma::lower_gated(kernel, pipeline, [gate, up], inner, to);
+        }
         let tile = kernel.tile();
         let launch = kernel.launch(template!("matmul_rows.wgsl"), to);
         let launch = launch.literal("products", problems.len() as u32).literal("gated", gated.is_some());

@@ -1,12 +1,12 @@
 //! Tiles on tensor cores, for CUDA's devices: factors of one 16-bit type, sums in f32.
 
 use super::kernel::{Family, Kernel};
-use super::problem::{By, Experts, Problem};
+use super::problem::{By, Experts, Problem, SEVERAL};
 use crate::lowering::is_aligned;
 use crate::sets::has_mma;
 use crate::source::cuda_template;
 use crate::{LaunchBuilder, Lowering};
-use halite_hal::{DType, DeviceInfo, Result};
+use halite_hal::{DType, DeviceInfo, Result, TensorRef};
 
 /// What belongs to a tile beside its size.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,16 +79,45 @@ fn copied_by_pieces(p: &Problem) -> [bool; 2] {
 pub(super) fn lower(kernel: &Kernel, pipeline: Pipeline, p: &Problem, to: &mut Lowering<'_>) -> Result<()> {
     let tile = kernel.tile();
     let [a, b] = copied_by_pieces(p);
-    let launch = launch(kernel, pipeline, to);
+    let launch = launch(kernel, pipeline, tile, to).literal("gated", false);
     let launch = launch.literal("a_aligned", a).literal("b_aligned", b);
     let launch = launch.literal("c_pairs", is_aligned(&p.c, 2));
     let (launch, groups) = p.bind(launch, tile);
     launch.linear(groups)
 }
 
-/// A launch of this size.
-fn launch<'l, 'a>(kernel: &Kernel, pipeline: Pipeline, to: &'l mut Lowering<'a>) -> LaunchBuilder<'l, 'a> {
-    let ([m, n], [warps_m, warps_n]) = (kernel.tile(), kernel.group);
+/// Lowers two products of the same `a`, and `inner`, the SwiGLU of them: half a tile's columns are of either.
+pub(super) fn lower_gated(
+    kernel: &Kernel,
+    pipeline: Pipeline,
+    [gate, up]: [&Problem; 2],
+    inner: &TensorRef,
+    to: &mut Lowering<'_>,
+) -> Result<()> {
+    let [rows, columns] = kernel.tile();
+    let tile = [rows, columns / 2];
+    let [[a, gate_b], [_, up_b]] = [gate, up].map(copied_by_pieces);
+    let launch = launch(kernel, pipeline, tile, to).literal("gated", true);
+    let launch = launch.literal("a_aligned", a).literal("b_aligned", gate_b && up_b);
+    let launch = launch.literal("c_pairs", is_aligned(&gate.c, 2)).literal("c1_pairs", is_aligned(&up.c, 2));
+    let launch = launch.literal("inner_pairs", is_aligned(inner, 2));
+    let (launch, groups) = gate.bind(launch, tile);
+    up.bind_side(launch, &SEVERAL[1], tile).output("inner", inner).linear(groups)
+}
+
+/// Whether one kernel can do both products and the SwiGLU of them.
+pub(super) fn gates([gate, up]: [&Problem; 2], inner: &TensorRef) -> bool {
+    gate.b_by() == up.b_by() && gate.b.dtype == up.b.dtype && WRITTEN.contains(&inner.dtype)
+}
+
+/// A launch with workgroups of a kernel's size that compute tiles of this size.
+fn launch<'l, 'a>(
+    kernel: &Kernel,
+    pipeline: Pipeline,
+    [m, n]: [usize; 2],
+    to: &'l mut Lowering<'a>,
+) -> LaunchBuilder<'l, 'a> {
+    let [warps_m, warps_n] = kernel.group;
     let launch = to.launch(cuda_template!("mma_gemm.cu"));
     let sizes = [
         ("tile_m", m),
@@ -98,7 +127,8 @@ fn launch<'l, 'a>(kernel: &Kernel, pipeline: Pipeline, to: &'l mut Lowering<'a>)
         ("warps_n", warps_n),
         ("stages", pipeline.stages),
         ("blocks", pipeline.blocks),
-        ("band", BAND / n),
+        // Of all matrices together.
+        ("band", BAND / kernel.tile()[1]),
     ];
     sizes
         .into_iter()

@@ -150,6 +150,17 @@ fn designs() -> Vec<(&'static str, Graph)> {
                 Op::matmul_with(columns(a), b, None, g.external(DType::F32, &[7168, 4096]), true)
             }),
         ),
+        ("gate and up with their SwiGLU", {
+            let mut g = Graph::new();
+            let a = g.external(BF16, &[4096, 7168]);
+            let [gate, up, inner] = [0; 3].map(|_| g.external(BF16, &[4096, 4096]));
+            for y in [&gate, &up] {
+                let weights = columns(g.external(BF16, &[4096, 7168]));
+                g.push(Op::matmul(a.clone(), weights, y.clone()));
+            }
+            g.push(Op::swiglu(gate, up, inner));
+            g
+        }),
         (
             "grouped_matmul",
             graph(&|g| {
@@ -190,7 +201,7 @@ fn designs() -> Vec<(&'static str, Graph)> {
     ]
 }
 
-/// The kernels of a graph of one op that are written for CUDA, in each variant.
+/// The kernels of a graph that are written for CUDA, in each variant of its first op.
 fn native(graph: &Graph) -> Vec<(String, Kernel)> {
     let engine = || Engine::new(KernelsOnly::new(device_info()), &DeviceOptions::default()).unwrap();
     let mut found: Vec<(String, Kernel)> = Vec::new();
