@@ -64,6 +64,8 @@ pub const GROUPS: &[(&str, &[(&str, Check)])] = &[
             ("norms bf16", |d, s| done(sequences::norms(d, s, DType::BF16))),
             ("experts", |d, s| done(sequences::experts(d, s, DType::F32, false))),
             ("experts bf16", |d, s| done(sequences::experts(d, s, DType::BF16, true))),
+            ("updates", |d, s| done(sequences::updates(d, s, DType::F16))),
+            ("updates bf16", |d, s| done(sequences::updates(d, s, DType::BF16))),
             ("cached", |d, s| done(sequences::cached(d, s, DType::F32, false))),
             ("cached interleaved", |d, s| done(sequences::cached(d, s, DType::F32, true))),
             ("cached f16", |d, s| done(sequences::cached(d, s, DType::F16, false))),

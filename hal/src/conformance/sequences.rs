@@ -5,8 +5,8 @@ use super::data::{Data, ints};
 use super::runtime::{Checked, STREAM, same};
 use crate::reference::Array;
 use crate::{
-    Attention, BinaryFn, Binding, Buffer, DType, Device, Graph, GroupScore, Op, OpKind, Result, Router,
-    ScoreFn, SlotKind, Source, TensorRef,
+    AdamW, Attention, BinaryFn, Binding, Buffer, DType, Device, Graph, GroupScore, Op, OpKind, Result,
+    Router, ScoreFn, SlotKind, Source, TensorRef,
 };
 
 /// A sequence of ops over tensors of its own.
@@ -236,6 +236,30 @@ pub fn experts(d: &dyn Device, seed: u64, dtype: DType, sigmoid: bool) -> Checke
         s.check(d)?;
     }
     Ok(())
+}
+
+/// The optimiser's step of a model's tensors: norms without decay between matrices with it, one tensor of many
+/// workgroups, more tensors than one launch takes, the last ones of parameters in `dtype`.
+pub fn updates(d: &dyn Device, seed: u64, dtype: DType) -> Checked {
+    let mut s = Sequence::new(seed, "updates", dtype);
+    let (hyper, factor) = ([1e-2, 0.3, 0.2], [0.7]);
+    let hyper = s.given(&Array::new(DType::F32, &[3], hyper.to_vec()));
+    let factor = s.given(&Array::new(DType::F32, &[1], factor.to_vec()));
+    for i in 0..21 {
+        let shape = match i {
+            4 => vec![60, 150],
+            _ if i % 3 == 0 => vec![1 + 37 * i % 90],
+            _ => vec![1 + i % 5, 1 + 53 * i % 70],
+        };
+        let param = if i > 17 { s.normal(&shape, 1.0) } else { s.floats(&shape) };
+        let (grad, m) = (s.floats(&shape), s.floats(&shape));
+        let mut squares = s.data.normal(DType::F32, &shape, 1.0);
+        squares.data.iter_mut().for_each(|x| *x = x.abs());
+        let v = s.given(&squares);
+        let kind = AdamW::new(0.9, 0.95, 1e-8, if i % 3 == 0 { 0.0 } else { 0.1 });
+        s.ops.push(Op::adamw(kind, grad, hyper.clone(), factor.clone(), [param, m, v]));
+    }
+    s.check(d)
 }
 
 /// Rotation, the way into the cache, and attention over it; one token is outside of the cache.

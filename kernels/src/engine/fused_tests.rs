@@ -183,3 +183,26 @@ fn gate_and_up_of_many_rows_take_one_launch_on_tensor_cores() {
     // Weights that lie differently, which tiles are not copied for.
     assert_eq!(gated([true, false], DType::BF16), 1);
 }
+
+#[test]
+fn steps_of_many_tensors_take_one_launch_on_cuda() {
+    use halite_hal::AdamW;
+    let mut s = Slots::default();
+    let (hyper, factor) = (s.floats(&[3]), s.floats(&[1]));
+    let mut step = |dtype, beta1, decay, factor: &TensorRef| {
+        let state = [s.of(dtype, &[3, 5]), s.floats(&[3, 5]), s.floats(&[3, 5])];
+        let grad = s.floats(&[3, 5]);
+        Op::adamw(AdamW::new(beta1, 0.95, 1e-8, decay), grad, hyper.clone(), factor.clone(), state)
+    };
+    let mut ops: Vec<Op> =
+        (0..20).map(|i| step(DType::F32, 0.9, if i % 2 == 0 { 0.1 } else { 0.0 }, &factor)).collect();
+    let cuda = engine(|info| *info = crate::sets::tests::cuda());
+    assert_eq!(sizes(&cuda, &ops), [16, 4]);
+    assert_eq!(sizes(&engine(|_| ()), &ops), [1; 20]);
+    // What differs in more than tensors and decay is of another launch.
+    ops[3] = step(DType::BF16, 0.9, 0.1, &factor);
+    ops[6] = step(DType::F32, 0.8, 0.1, &factor);
+    ops[8] = step(DType::F32, 0.9, 0.1, &factor.clone().with_offset(1));
+    ops[10].outputs[0] = ops[9].outputs[0].clone();
+    assert_eq!(sizes(&cuda, &ops), [3, 1, 2, 1, 1, 1, 1, 10]);
+}

@@ -5,6 +5,7 @@ mod elementwise;
 mod matmul;
 mod moe;
 mod rows;
+mod updates;
 
 use crate::KernelSet;
 use crate::fusion::Fusion;
@@ -29,6 +30,7 @@ pub(crate) fn fusions() -> Vec<Box<dyn Fusion>> {
         Box::new(rows::AddNorm),
         Box::new(attention::RopeBoth),
         Box::new(moe::Routing),
+        Box::new(updates::Updates),
     ]
 }
 

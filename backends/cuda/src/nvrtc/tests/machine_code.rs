@@ -4,7 +4,7 @@
 
 use super::sass::{Class, Code, Mix};
 use super::{KernelsOnly, device_info, here};
-use halite_hal::{Attention, DType, Device, DeviceOptions, Graph, Op, TensorRef};
+use halite_hal::{AdamW, Attention, DType, Device, DeviceOptions, Graph, Op, TensorRef};
 use halite_kernels::testing::slice;
 use halite_kernels::{Engine, Kernel, Language};
 use std::fmt::Write;
@@ -177,6 +177,16 @@ fn designs() -> Vec<(&'static str, Graph)> {
                 Op::grouped_matmul_weight(a, b, offsets, c, true)
             }),
         ),
+        ("adamw of 16 tensors", {
+            let mut g = Graph::new();
+            let [hyper, factor] = [3, 1].map(|n| g.external(DType::F32, &[n]));
+            for _ in 0..16 {
+                let [grad, param, m, v] = [0; 4].map(|_| g.external(DType::F32, &[4096, 4096]));
+                let kind = AdamW::new(0.9, 0.95, 1e-8, 0.1);
+                g.push(Op::adamw(kind, grad, hyper.clone(), factor.clone(), [param, m, v]));
+            }
+            g
+        }),
         ("1 row times q4_0", quantised(1, DType::Q4_0)),
         ("4 rows times q4_0", quantised(4, DType::Q4_0)),
         ("8 rows times q4_0", quantised(8, DType::Q4_0)),
