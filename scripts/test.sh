@@ -83,6 +83,7 @@ stage devices scripts/devices.sh ${full:+--full}
 stage fuzz scripts/fuzz.sh ${full:+600}
 stage documentation env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 stage "no default features" cargo check -p halite --no-default-features
+stage "prebuilt kernels" cargo check -p halite --features prebuilt-kernels
 
 if [ -n "$full" ]; then
     shopt -s nullglob

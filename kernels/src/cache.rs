@@ -73,7 +73,7 @@ fn write(path: &Path, key: &[u8; DIGEST_BYTES], content: &[u8]) -> io::Result<()
 }
 
 /// The digest of the parts, each preceded by its length so that no two lists of parts look alike.
-pub(crate) fn digest(parts: &[&[u8]]) -> [u8; DIGEST_BYTES] {
+pub fn digest(parts: &[&[u8]]) -> [u8; DIGEST_BYTES] {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_le_bytes());

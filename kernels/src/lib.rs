@@ -16,7 +16,7 @@ pub mod testing;
 pub mod tuning;
 pub mod writer;
 
-pub use cache::Cache;
+pub use cache::{Cache, digest};
 pub use driver::{Command, Dispatch, Driver, Region, Ticket, Traits};
 pub use engine::{Engine, HostKernel};
 pub use identity::{uuid, vendor};

@@ -7,7 +7,8 @@ use halite_kernels::Engine;
 use std::sync::Arc;
 
 /// The CUDA backend, of kind `cuda`: NVIDIA's GPUs of compute capability 8.0 and higher. The driver's library
-/// and NVRTC are opened at run time; without them there are no devices, and a note.
+/// and NVRTC are opened at run time; without them there are no devices, and a note. Where kernels are compiled already,
+/// NVRTC may be missing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CudaBackend;
 

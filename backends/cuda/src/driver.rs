@@ -5,6 +5,8 @@ use crate::error::{check, failed};
 use crate::handle::Event;
 use crate::info::{Found, scan};
 use crate::memory::CudaMemory;
+use crate::nvrtc;
+use crate::prebuilt;
 use crate::prepared::{CudaPrepared, Step};
 use crate::program::{Compiler, CudaProgram};
 use crate::queue::Queue;
@@ -91,12 +93,15 @@ impl CudaDriver {
     }
 
     fn with(found: Found, context: Arc<Context>, options: &DeviceOptions) -> Self {
-        let Found { mut info, workgroup_sizes, pools, .. } = found;
+        let Found { mut info, architecture, workgroup_sizes, pools, .. } = found;
         info.memory_free_bytes = context.memory().ok().map(|(free, _)| free);
         if let Some(profile) = &options.profile {
             profile.apply(&mut info);
         }
         let compiler = Compiler {
+            find: prebuilt::FIND,
+            nvrtc: nvrtc::get(),
+            architecture,
             cache: Cache::new(options.cache_dir.as_deref()),
             workgroup_sizes,
             workgroup_size: info.max_workgroup_size.into(),

@@ -2,6 +2,7 @@
 
 use crate::error::check;
 use crate::nvrtc;
+use crate::prebuilt;
 use cudarc::driver::sys::{self, CUdevice, CUdevice_attribute as Attribute, CUresult, CUuuid};
 use halite_hal::{DType, DeviceInfo, DeviceKind, MatrixShape};
 use halite_kernels::uuid;
@@ -23,6 +24,8 @@ const LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
 pub(crate) struct Found {
     pub device: CUdevice,
     pub info: DeviceInfo,
+    /// What machine code for it is named by, such as `sm_90`.
+    pub architecture: String,
     /// The most invocations of a workgroup along each axis.
     pub workgroup_sizes: [u64; 3],
     /// Whether it has pools of memory.
@@ -42,15 +45,30 @@ pub(crate) fn scan() -> (Vec<Found>, Vec<String>) {
     if found.is_empty() {
         return (found, notes);
     }
-    match nvrtc::get() {
-        Ok(nvrtc) => {
-            notes.push(format!("kernels are compiled by NVRTC {} of {}", nvrtc.version(), nvrtc.path()));
-            (number(found), notes)
+    let compiler = nvrtc::get().map(|nvrtc| format!("{} of {}", nvrtc.version(), nvrtc.path()));
+    let (usable, note) = kernels(prebuilt::count(), compiler);
+    if usable {
+        notes.push(note);
+        return (number(found), notes);
+    }
+    let names: Vec<&str> = found.iter().map(|f| &*f.info.name).collect();
+    notes.push(format!("{} is left out: {note}", names.join(", ")));
+    (Vec::new(), notes)
+}
+
+/// Whether there are kernels to run where so many are compiled already, and where they come from.
+fn kernels(prebuilt: usize, nvrtc: Result<String, &str>) -> (bool, String) {
+    match (prebuilt, nvrtc) {
+        (0, Ok(nvrtc)) => (true, format!("kernels are compiled by NVRTC {nvrtc}")),
+        (0, Err(why)) => (
+            false,
+            format!("{why}; a build with the feature `prebuilt-kernels` does without NVRTC for usual models"),
+        ),
+        (n, Ok(nvrtc)) => {
+            (true, format!("{n} kernels come with this program; others are compiled by NVRTC {nvrtc}"))
         }
-        Err(why) => {
-            let names: Vec<&str> = found.iter().map(|f| &*f.info.name).collect();
-            notes.push(format!("{} is left out: {why}", names.join(", ")));
-            (Vec::new(), notes)
+        (n, Err(why)) => {
+            (true, format!("{n} kernels come with this program; others can't be compiled: {why}"))
         }
     }
 }
@@ -181,7 +199,8 @@ fn read(ordinal: c_int, version: c_int, notes: &mut Vec<String>) -> Option<Found
     info.subgroup_sizes = Some((warp, warp));
     (info.f16, info.bf16, info.int8_dot, info.timestamps) = (true, true, true, true);
     info.matrix = matrix_shapes();
-    info.extensions = vec![format!("sm_{}{}", capability.0, capability.1)];
+    let architecture = format!("sm_{}{}", capability.0, capability.1);
+    info.extensions = vec![architecture.clone()];
     if !bus.is_empty() {
         info.extensions.push(format!("pci {bus}"));
     }
@@ -193,6 +212,7 @@ fn read(ordinal: c_int, version: c_int, notes: &mut Vec<String>) -> Option<Found
     Some(Found {
         device,
         info,
+        architecture,
         workgroup_sizes: sizes.map(at_least_0),
         pools: get(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED) != 0,
     })
@@ -269,6 +289,24 @@ mod tests {
         });
         assert_eq!(given, "a name");
         assert_eq!(text(|_, _| CUresult::CUDA_ERROR_INVALID_DEVICE), "");
+    }
+
+    #[test]
+    fn devices_need_a_compiler_or_kernels_that_are_compiled() {
+        let nvrtc = || Ok("12.9 of a folder".to_string());
+        let tried = [kernels(0, nvrtc()), kernels(300, nvrtc()), kernels(300, Err("NVRTC was not found"))];
+        for ((usable, note), said) in tried.into_iter().zip([
+            "kernels are compiled by NVRTC 12.9 of a folder",
+            "300 kernels come with this program; others are compiled by NVRTC 12.9 of a folder",
+            "300 kernels come with this program; others can't be compiled: NVRTC was not found",
+        ]) {
+            assert_eq!((usable, &*note), (true, said));
+        }
+        let (usable, note) = kernels(0, Err("NVRTC was not found"));
+        assert!(
+            !usable && note.starts_with("NVRTC was not found; ") && note.contains("prebuilt-kernels"),
+            "{note}"
+        );
     }
 
     #[test]

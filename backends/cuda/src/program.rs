@@ -1,9 +1,11 @@
-//! Compiled kernels: CUDA C becomes PTX by NVRTC, which is cached, and machine code by the driver.
+//! Compiled kernels: those that come with this crate, if they are built in; or CUDA C becomes PTX by NVRTC, which is
+//! cached, and machine code by the driver.
 
 use crate::context::Context;
 use crate::error::check;
 use crate::handle::Module;
-use crate::nvrtc::{self, OPTIONS};
+use crate::nvrtc::{Nvrtc, OPTIONS};
+use crate::prebuilt::{Find, PTX};
 use cudarc::driver::sys::{self, CUfunction, CUfunction_attribute as Attribute, CUjit_option, CUresult};
 use halite_hal::{Error, Result};
 use halite_kernels::{Cache, ENTRY, Kernel, writer};
@@ -41,6 +43,12 @@ impl CudaProgram {
 
 /// What compiles programs for one device.
 pub(crate) struct Compiler {
+    /// What has kernels that are compiled already.
+    pub find: Find,
+    /// NVRTC, or what would make it appear.
+    pub nvrtc: Result<&'static Nvrtc, &'static str>,
+    /// The device's, such as `sm_90`.
+    pub architecture: String,
     pub cache: Cache,
     pub workgroup_sizes: [u64; 3],
     pub workgroup_size: u64,
@@ -51,38 +59,62 @@ pub(crate) struct Compiler {
 struct Refusal(CUresult, String);
 
 impl Compiler {
-    /// Compiles a kernel in CUDA C.
+    /// Compiles a kernel in CUDA C, unless it is compiled already.
     pub(crate) fn compile(&self, context: &Arc<Context>, kernel: &Kernel) -> Result<CudaProgram> {
-        let (name, source) = (&kernel.name, &kernel.text);
         self.check_sizes(&context.selector, kernel)?;
-        let nvrtc = nvrtc::get().map_err(|why| Error::backend(&context.selector, why))?;
-        let version = nvrtc.version();
-        let key = key(&version, source);
-        let key: Vec<&[u8]> = key.iter().map(Vec::as_slice).collect();
-        let cached = self.cache.get(&key).and_then(|ptx| load(context, &ptx).ok());
-        let module = match cached {
-            Some(module) => module,
-            None => {
-                let ptx = nvrtc.compile(source).map_err(|log| {
-                    Error::backend(&context.selector, format!("kernel {name} doesn't compile: {log}"))
-                })?;
-                let module = load(context, &ptx).map_err(|Refusal(code, log)| {
-                    let mut what = format!("kernel {name} isn't taken by the driver: {log}");
-                    if code == CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION {
-                        what += &format!(
-                            "NVRTC {version} of {} writes for a newer driver: update the driver, or install an \
-                             NVRTC that isn't newer than what the driver knows ({})",
-                            nvrtc.path(),
-                            "`halite devices` names that version of CUDA"
-                        );
-                    }
-                    context.failed(&what, code)
-                })?;
-                self.cache.put(&key, &ptx);
-                module
+        let module = match (self.found(context, kernel), self.nvrtc) {
+            (Ok(module), _) => module,
+            (Err(why), Ok(nvrtc)) => {
+                tracing::debug!("kernel {} is compiled: {why}", kernel.name);
+                self.translated(context, nvrtc, kernel)?
+            }
+            (Err(why), Err(lacks)) => {
+                let message = format!("kernel {} can't be compiled: {lacks}; {why}", kernel.name);
+                return Err(Error::backend(&context.selector, message));
             }
         };
         self.finish(context, module, kernel)
+    }
+
+    /// A kernel that is compiled already, or why there is none.
+    fn found(&self, context: &Arc<Context>, kernel: &Kernel) -> Result<Module, String> {
+        let mut refusals = String::new();
+        for archive in [&self.architecture, PTX] {
+            let Some(image) = (self.find)(&kernel.text, archive)? else { continue };
+            match load(context, image) {
+                Ok(module) => return Ok(module),
+                Err(Refusal(code, log)) => refusals += &format!(" {code:?} {}", log.trim()),
+            }
+        }
+        Err(format!("the driver doesn't take the compiled kernel that comes with Halite:{refusals}"))
+    }
+
+    /// What the driver makes of NVRTC's PTX, or of that in the cache.
+    fn translated(&self, context: &Arc<Context>, nvrtc: &Nvrtc, kernel: &Kernel) -> Result<Module> {
+        let (name, source) = (&kernel.name, &kernel.text);
+        let version = nvrtc.version();
+        let key = key(&version, source);
+        let key: Vec<&[u8]> = key.iter().map(Vec::as_slice).collect();
+        if let Some(module) = self.cache.get(&key).and_then(|ptx| load(context, &ptx).ok()) {
+            return Ok(module);
+        }
+        let ptx = nvrtc.compile(source).map_err(|log| {
+            Error::backend(&context.selector, format!("kernel {name} doesn't compile: {log}"))
+        })?;
+        let module = load(context, &ptx).map_err(|Refusal(code, log)| {
+            let mut what = format!("kernel {name} isn't taken by the driver: {log}");
+            if code == CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION {
+                what += &format!(
+                    "NVRTC {version} of {} writes for a newer driver: update the driver, or install an \
+                     NVRTC that isn't newer than what the driver knows ({})",
+                    nvrtc.path(),
+                    "`halite devices` names that version of CUDA"
+                );
+            }
+            context.failed(&what, code)
+        })?;
+        self.cache.put(&key, &ptx);
+        Ok(module)
     }
 
     /// Refuses workgroups that no launch could have.
@@ -156,11 +188,14 @@ pub(crate) fn key(version: &str, source: &str) -> Vec<Vec<u8>> {
     parts.chain(OPTIONS.map(CStr::to_bytes)).chain([source.as_bytes()]).map(<[u8]>::to_vec).collect()
 }
 
-/// PTX as a module. It ends with a zero.
-fn load(context: &Arc<Context>, ptx: &[u8]) -> Result<Module, Refusal> {
-    let Ok(ptx) = CStr::from_bytes_with_nul(ptx) else {
+/// What machine code begins with.
+const ELF: &[u8] = b"\x7fELF";
+
+/// PTX, which ends with a zero, or machine code as a module.
+fn load(context: &Arc<Context>, image: &[u8]) -> Result<Module, Refusal> {
+    if !image.starts_with(ELF) && CStr::from_bytes_with_nul(image).is_err() {
         return Err(Refusal(CUresult::CUDA_ERROR_INVALID_PTX, "PTX doesn't end with its only zero\n".into()));
-    };
+    }
     let _entered =
         context.enter().map_err(|e| Refusal(CUresult::CUDA_ERROR_INVALID_CONTEXT, e.to_string()))?;
     let mut log = vec![0u8; 8192];
@@ -173,7 +208,7 @@ fn load(context: &Arc<Context>, ptx: &[u8]) -> Result<Module, Refusal> {
     let code = unsafe {
         sys::cuModuleLoadDataEx(
             &mut raw,
-            ptx.as_ptr().cast(),
+            image.as_ptr().cast(),
             options.len() as u32,
             options.as_mut_ptr(),
             values.as_mut_ptr(),

@@ -198,11 +198,12 @@ fn steps_of_many_tensors_take_one_launch_on_cuda() {
         (0..20).map(|i| step(DType::F32, 0.9, if i % 2 == 0 { 0.1 } else { 0.0 }, &factor)).collect();
     let cuda = engine(|info| *info = crate::sets::tests::cuda());
     assert_eq!(sizes(&cuda, &ops), [16, 4]);
+    assert_eq!(sizes(&cuda, &ops[1..]), [16, 2, 1]);
     assert_eq!(sizes(&engine(|_| ()), &ops), [1; 20]);
     // What differs in more than tensors and decay is of another launch.
     ops[3] = step(DType::BF16, 0.9, 0.1, &factor);
     ops[6] = step(DType::F32, 0.8, 0.1, &factor);
     ops[8] = step(DType::F32, 0.9, 0.1, &factor.clone().with_offset(1));
     ops[10].outputs[0] = ops[9].outputs[0].clone();
-    assert_eq!(sizes(&cuda, &ops), [3, 1, 2, 1, 1, 1, 1, 10]);
+    assert_eq!(sizes(&cuda, &ops), [2, 1, 1, 2, 1, 1, 1, 1, 8, 2]);
 }

@@ -68,7 +68,9 @@ impl Fusion for Updates {
             return None;
         }
         let more = ops[1..].iter().take(NAMES.len() - 1);
-        let count = 1 + more.take_while(|op| plain(op, on).is_some_and(|k| alike(first, (op, k)))).count();
+        let alike = 1 + more.take_while(|op| plain(op, on).is_some_and(|k| alike(first, (op, k)))).count();
+        // Few kernels do for any number of tensors.
+        let count = 1 << alike.ilog2();
         let bindings = 4 * count + 2;
         (count > 1 && bindings <= on.info.max_bindings as usize && meet_only(&ops[..count], &[]))
             .then_some(count)

@@ -1,7 +1,6 @@
 //! What the driver does beyond the test kit that all drivers share, on every device that is there.
 
 use super::*;
-use crate::nvrtc;
 use crate::program::key;
 use crate::{CudaBackend, CudaDevice};
 use halite_hal::{Backend, DType, Device, Op, Profile, StreamId, TensorRef};
@@ -333,5 +332,53 @@ fn several_threads_may_use_a_driver() {
                 });
             }
         });
+    }
+}
+
+/// A driver without NVRTC, whose device is like those that have kernels which are compiled already.
+fn without_a_compiler(index: usize) -> CudaDriver {
+    let mut driver = CudaDriver::new(index, &DeviceOptions::default()).unwrap();
+    driver.info.kind = halite_hal::DeviceKind::DiscreteGpu;
+    driver.compiler.find = crate::prebuilt::tests::find;
+    driver.compiler.nvrtc = Err("NVRTC is hidden");
+    driver
+}
+
+#[test]
+fn models_generate_and_are_trained_without_a_compiler() {
+    use halite_models::data::Batch;
+    use halite_models::inference::{Decoder, Want};
+    use halite_models::model::Model;
+    use halite_models::training::{OptimizerOptions, Trainer};
+    for index in 0..all().len() {
+        let compiled = without_a_compiler(index);
+        let mut ever = CudaDriver::new(index, &DeviceOptions::default()).unwrap();
+        ever.info.kind = compiled.info.kind;
+        let run = |driver: CudaDriver| {
+            let device: Arc<dyn Device> =
+                Arc::new(CudaDevice::new(driver, &DeviceOptions::default()).unwrap());
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/mixtral");
+            let model = Model::open(device, folder.as_ref()).unwrap();
+            let mut decoder = Decoder::new(&model, 64).unwrap();
+            let logits = decoder.feed(&[5, 17, 99, 3, 42], Want::Last).unwrap().logits;
+            let tokens = decoder.greedy(&logits, 8).unwrap();
+            drop(decoder);
+            let mut trainer = Trainer::new(model, OptimizerOptions::default(), 16).unwrap();
+            let batch = Batch::rows(&(0..32).collect::<Vec<_>>(), 2);
+            let steps = [(); 2].map(|()| trainer.step(std::slice::from_ref(&batch), 1e-3).unwrap());
+            (tokens, steps.map(|report| (report.loss.to_bits(), report.grad_norm.to_bits())))
+        };
+        assert_eq!(run(compiled), run(ever));
+    }
+}
+
+#[test]
+fn a_kernel_that_nothing_can_compile_is_named_with_what_helps() {
+    for index in 0..all().len() {
+        let driver = without_a_compiler(index);
+        let e = driver.compile(&scale()).unwrap_err().to_string();
+        let parts =
+            ["kernel scale", "NVRTC is hidden", "not among the compiled kernels that come with Halite"];
+        assert!(parts.iter().all(|part| e.contains(part)), "{e}");
     }
 }

@@ -2,8 +2,9 @@
 //! multiprocessor, and the instructions of the main loop. `docs/cuda-kernels.md` keeps it, so that a change is seen;
 //! `HALITE_BLESS=1` writes that file anew.
 
+use super::here;
 use super::sass::{Class, Code, Mix};
-use super::{KernelsOnly, device_info, here};
+use crate::kernels_only::{KernelsOnly, device_info};
 use halite_hal::{AdamW, Attention, DType, Device, DeviceOptions, Graph, Op, TensorRef};
 use halite_kernels::testing::slice;
 use halite_kernels::{Engine, Kernel, Language};
