@@ -242,9 +242,8 @@ pub fn experts(d: &dyn Device, seed: u64, dtype: DType, sigmoid: bool) -> Checke
 /// workgroups, more tensors than one launch takes, the last ones of parameters in `dtype`.
 pub fn updates(d: &dyn Device, seed: u64, dtype: DType) -> Checked {
     let mut s = Sequence::new(seed, "updates", dtype);
-    let (hyper, factor) = ([1e-2, 0.3, 0.2], [0.7]);
-    let hyper = s.given(&Array::new(DType::F32, &[3], hyper.to_vec()));
-    let factor = s.given(&Array::new(DType::F32, &[1], factor.to_vec()));
+    let hyper = s.given(&Array::new(DType::F32, &[3], vec![1e-2, 0.3, 0.2]));
+    let factor = s.given(&Array::new(DType::F32, &[1], vec![0.7]));
     for i in 0..21 {
         let shape = match i {
             4 => vec![60, 150],
@@ -253,9 +252,9 @@ pub fn updates(d: &dyn Device, seed: u64, dtype: DType) -> Checked {
         };
         let param = if i > 17 { s.normal(&shape, 1.0) } else { s.floats(&shape) };
         let (grad, m) = (s.floats(&shape), s.floats(&shape));
-        let mut squares = s.data.normal(DType::F32, &shape, 1.0);
-        squares.data.iter_mut().for_each(|x| *x = x.abs());
-        let v = s.given(&squares);
+        let mut v = s.data.normal(DType::F32, &shape, 1.0);
+        v.data.iter_mut().for_each(|x| *x = x.abs());
+        let v = s.given(&v);
         let kind = AdamW::new(0.9, 0.95, 1e-8, if i % 3 == 0 { 0.0 } else { 0.1 });
         s.ops.push(Op::adamw(kind, grad, hyper.clone(), factor.clone(), [param, m, v]));
     }

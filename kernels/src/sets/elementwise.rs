@@ -2,7 +2,7 @@
 
 use crate::{Access, KernelSet, LaunchBuilder, Literal, Lowering, Template, Variant, template};
 use halite_hal::{
-    BinaryFn, DType, DeviceInfo, Distribution, Op, OpDesc, OpKind, Result, Scalar, TensorRef, UnaryFn,
+    AdamW, BinaryFn, DType, DeviceInfo, Distribution, Op, OpDesc, OpKind, Result, Scalar, TensorRef, UnaryFn,
 };
 
 /// See the module.
@@ -61,16 +61,10 @@ impl KernelSet for Elementwise {
             }
             OpKind::AdamW(a) => {
                 let each = Each::new(template!("adamw.wgsl"), to).input("grad", &i[0]);
-                each.out("param", &o[0]).out("m", &o[1]).out("v", &o[2]).launch(|l| {
-                    l.input("hyper", &i[1])
-                        .input("factor", &i[2])
-                        .param_f32("beta1", a.beta1.0)
-                        .param_f32("rest1", (1.0 - f64::from(a.beta1.0)) as f32)
-                        .param_f32("beta2", a.beta2.0)
-                        .param_f32("rest2", (1.0 - f64::from(a.beta2.0)) as f32)
-                        .param_f32("eps", a.eps.0)
-                        .param_f32("decay", a.weight_decay.0)
-                })
+                each.out("param", &o[0])
+                    .out("m", &o[1])
+                    .out("v", &o[2])
+                    .launch(|l| step(l, op, a).param_f32("decay", a.weight_decay.0))
             }
             OpKind::ClipFactor { max_norm } => to
                 .launch(template!("clip_factor.wgsl"))
@@ -95,6 +89,18 @@ impl KernelSet for Elementwise {
             _ => Err(to.unsupported(&op.desc(), "no kernel")),
         }
     }
+}
+
+/// What an AdamW step takes beside its tensors and the weight decay.
+pub(super) fn step<'l, 'a>(launch: LaunchBuilder<'l, 'a>, op: &Op, a: &AdamW) -> LaunchBuilder<'l, 'a> {
+    launch
+        .input("hyper", &op.inputs[1])
+        .input("factor", &op.inputs[2])
+        .param_f32("beta1", a.beta1.0)
+        .param_f32("rest1", (1.0 - f64::from(a.beta1.0)) as f32)
+        .param_f32("beta2", a.beta2.0)
+        .param_f32("rest2", (1.0 - f64::from(a.beta2.0)) as f32)
+        .param_f32("eps", a.eps.0)
 }
 
 /// Copies with conversion, whatever the layouts.

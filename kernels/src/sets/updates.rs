@@ -1,6 +1,7 @@
 //! The optimiser's step of several tensors in one launch, for CUDA's devices: a model has hundreds, most of them
 //! small, and kernels of theirs would take longer to start than to run.
 
+use super::elementwise::step;
 use crate::fusion::{Context, Fusion, meet_only};
 use crate::source::cuda_template;
 use crate::{Access, Lowering};
@@ -46,9 +47,8 @@ const PER: u32 = 8;
 fn plain(op: &Op, on: &Context<'_>) -> Option<AdamW> {
     let OpKind::AdamW(kind) = op.kind else { return None };
     let tensors = || op.inputs[..1].iter().chain(&op.outputs);
-    let written = [DType::F32, DType::F16, DType::BF16];
     let fits = tensors().all(|t| {
-        t.is_contiguous() && written.contains(&t.dtype) && u32::try_from(t.elems()).is_ok_and(|n| n < 1 << 31)
+        t.is_contiguous() && t.dtype.is_float() && u32::try_from(t.elems()).is_ok_and(|n| n < 1 << 31)
     });
     (fits && op.inputs[1..].iter().all(|t| t.dtype == DType::F32) && (on.variant)(op).is_some())
         .then_some(kind)
@@ -63,10 +63,10 @@ fn alike((a, p): (&Op, AdamW), (b, q): (&Op, AdamW)) -> bool {
 
 impl Fusion for Updates {
     fn matches(&self, ops: &[Op], on: &Context<'_>) -> Option<usize> {
-        let first = (ops.first()?, plain(ops.first()?, on)?);
         if on.info.backend != "cuda" {
             return None;
         }
+        let first = (ops.first()?, plain(ops.first()?, on)?);
         let more = ops[1..].iter().take(NAMES.len() - 1);
         let alike = 1 + more.take_while(|op| plain(op, on).is_some_and(|k| alike(first, (op, k)))).count();
         // Few kernels do for any number of tensors.
@@ -77,27 +77,18 @@ impl Fusion for Updates {
     }
 
     fn lower(&self, ops: &[Op], on: &Context<'_>, to: &mut Lowering<'_>) -> Result<()> {
-        let Some(kind) = plain(&ops[0], on) else {
+        let kinds: Option<Vec<AdamW>> = ops.iter().map(|op| plain(op, on)).collect();
+        let Some(kinds) = kinds else {
             return Err(to.unsupported(&ops[0].desc(), "no kernel for several steps"));
         };
-        let [beta1, beta2] = [kind.beta1.0, kind.beta2.0];
-        let mut launch = to
-            .launch(cuda_template!("adamw_many.cu"))
-            .literal("count", ops.len() as u32)
-            .literal("per", PER)
-            .input("hyper", &ops[0].inputs[1])
-            .input("factor", &ops[0].inputs[2])
-            .param_f32("beta1", beta1)
-            .param_f32("rest1", (1.0 - f64::from(beta1)) as f32)
-            .param_f32("beta2", beta2)
-            .param_f32("rest2", (1.0 - f64::from(beta2)) as f32)
-            .param_f32("eps", kind.eps.0);
+        let launch = to.launch(cuda_template!("adamw_many.cu"));
+        let launch = launch.literal("count", ops.len() as u32).literal("per", PER);
+        let mut launch = step(launch, &ops[0], &kinds[0]);
         let mut end = 0;
-        for (op, names) in ops.iter().zip(&NAMES) {
+        for ((op, kind), names) in ops.iter().zip(&kinds).zip(&NAMES) {
             let n = op.inputs[0].elems();
             end += n.div_ceil((GROUP * PER) as usize);
             let row = |t: &TensorRef| t.clone().reshape(&[n]);
-            let decay = plain(op, on).map_or(0.0, |kind| kind.weight_decay.0);
             launch = launch
                 .input(names.grad, &row(&op.inputs[0]))
                 .operand(names.param, &row(&op.outputs[0]), Access::Single)
@@ -105,7 +96,7 @@ impl Fusion for Updates {
                 .operand(names.v, &row(&op.outputs[2]), Access::Single)
                 .param(names.n, n)
                 .param(names.end, end)
-                .param_f32(names.decay, decay);
+                .param_f32(names.decay, kind.weight_decay.0);
         }
         launch.workgroup([GROUP, 1, 1]).linear(end)
     }

@@ -228,7 +228,7 @@ fn blocked(
     operands(to.launch(template!("attention_blocked.wgsl")), op, a, s, ends)
         .loops(around + (s.kv.div_ceil(32) + rows) * step)
         .literal("rows", rows as u32)
-        .literal("chunks", s.d.div_ceil(32) as u32)
+        .literal("chunks", chunks as u32)
         .literal("columns", columns as u32)
         .param("parts", parts)
         .param("tiles", tiles)

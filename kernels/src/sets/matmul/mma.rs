@@ -6,7 +6,7 @@ use crate::lowering::is_aligned;
 use crate::sets::has_mma;
 use crate::source::cuda_template;
 use crate::{LaunchBuilder, Lowering};
-use halite_hal::{DType, DeviceInfo, Result, TensorRef};
+use halite_hal::{DeviceInfo, Result, TensorRef};
 
 /// What belongs to a tile beside its size.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,15 +49,12 @@ pub(super) fn bytes(kernel: &Kernel, pipeline: Pipeline) -> usize {
     2 * pipeline.depth * (rows + columns) * pipeline.stages
 }
 
-/// The types of results, which kernels in CUDA C write one by one.
-pub(super) const WRITTEN: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
-
 /// Whether such a product can be done.
 pub(super) fn suits(p: &Problem, info: &DeviceInfo) -> bool {
     has_mma(info, p.a.dtype)
         && p.a.dtype == p.b.dtype
-        && WRITTEN.contains(&p.c.dtype)
-        && p.bias.as_ref().is_none_or(|bias| WRITTEN.contains(&bias.dtype))
+        && p.c.dtype.is_float()
+        && p.bias.as_ref().is_none_or(|bias| bias.dtype.is_float())
 }
 
 /// Whether a and b are copied by 16 bytes: not where rows begin at other places, nor where experts begin within rows.
@@ -107,7 +104,7 @@ pub(super) fn lower_gated(
 
 /// Whether one kernel can do both products and the SwiGLU of them.
 pub(super) fn gates([gate, up]: [&Problem; 2], inner: &TensorRef) -> bool {
-    gate.b_by() == up.b_by() && gate.b.dtype == up.b.dtype && WRITTEN.contains(&inner.dtype)
+    gate.b_by() == up.b_by() && gate.b.dtype == up.b.dtype && inner.dtype.is_float()
 }
 
 /// A launch with workgroups of a kernel's size that compute tiles of this size.
@@ -144,7 +141,7 @@ mod tests {
     use crate::sets::matmul::tests::t;
     use crate::sets::tests::cuda;
     use crate::{KernelSet, Traits, Variant};
-    use halite_hal::Op;
+    use halite_hal::{DType, Op};
 
     /// Names of the variants on tensor cores.
     fn native(op: &Op, info: &DeviceInfo) -> Vec<String> {

@@ -1,7 +1,6 @@
 //! Few rows times quantised weights, as in decoding, for CUDA's devices; see `cuda/quantised_rows.cu`.
 
 use super::kernel::{Family, Kernel};
-use super::mma::WRITTEN;
 use super::problem::{By, Problem};
 use crate::Lowering;
 use crate::source::cuda_template;
@@ -36,7 +35,7 @@ pub(super) fn suits(kernel: &Kernel, p: &Problem, info: &DeviceInfo) -> bool {
         && DTYPES.contains(&p.b.dtype)
         && (p.a_by(), p.b_by()) == (By::K, By::K)
         && p.sums_alike()
-        && [Some(&p.a), Some(&p.c), p.bias.as_ref()].into_iter().flatten().all(|t| WRITTEN.contains(&t.dtype))
+        && [Some(&p.a), Some(&p.c), p.bias.as_ref()].into_iter().flatten().all(|t| t.dtype.is_float())
 }
 
 /// Lowers a product.
@@ -96,7 +95,7 @@ mod tests {
         let info = cuda();
         for (kernel, m) in KERNELS.iter().zip([1, 4, 8]) {
             for b in DTYPES {
-                for a in WRITTEN {
+                for a in DType::FLOATS {
                     let mut lowering = Lowering::new(&info);
                     Matmul.lower(&product(m, a, b), &Variant::named(kernel.name), &mut lowering).unwrap();
                     let launches = lowering.finish().launches;
