@@ -123,16 +123,19 @@ fn devices_part_ways_at_near_ties_alone() {
     }
 }
 
+/// Uploads words of 32 bits.
+fn upload(device: &dyn Device, words: impl Iterator<Item = u32>) -> Buffer {
+    let bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+    let buffer = device.allocate(bytes.len() as u64, 0).unwrap();
+    device.upload(StreamId(0), &buffer, 0, &bytes).unwrap();
+    buffer
+}
+
 /// The weights that a router gives, and those of the same experts as they are when choices are replayed.
 fn router_weights(device: &dyn Device, kind: Router, logits: &[f32], bias: &[f32]) -> [Vec<f32>; 2] {
     const STREAM: StreamId = StreamId(0);
-    let upload = |bytes: Vec<u8>| -> Buffer {
-        let buffer = device.allocate(bytes.len() as u64, 0).unwrap();
-        device.upload(STREAM, &buffer, 0, &bytes).unwrap();
-        buffer
-    };
-    let floats = |x: &[f32]| upload(x.iter().flat_map(|x| x.to_le_bytes()).collect());
-    let ints = |x: &[i32]| upload(x.iter().flat_map(|x| x.to_le_bytes()).collect());
+    let floats = |x: &[f32]| upload(device, x.iter().map(|x| x.to_bits()));
+    let ints = |x: &[i32]| upload(device, x.iter().map(|x| *x as u32));
     let (experts, k) = (bias.len(), kind.top_k);
     let tokens = logits.len() / experts;
     let tensor = |b: &Buffer, dtype, shape: &[usize]| TensorRef::new(b, dtype, shape);
@@ -257,15 +260,6 @@ fn the_validation_layer_has_nothing_to_say_about_training() {
     }
 }
 
-/// Uploads numbers of 32 bits.
-fn put(device: &dyn Device, dtype: DType, shape: &[usize], bits: impl Fn(usize) -> u32) -> TensorRef {
-    let n: usize = shape.iter().product();
-    let buffer = device.allocate(4 * n as u64, 0).unwrap();
-    let bytes: Vec<u8> = (0..n).flat_map(|i| bits(i).to_le_bytes()).collect();
-    device.upload(StreamId(0), &buffer, 0, &bytes).unwrap();
-    TensorRef::new(&buffer, dtype, shape)
-}
-
 /// Some drivers end loops early: then an op is done in another way, or it is an error.
 #[test]
 fn long_loops_give_right_results_or_errors() {
@@ -273,10 +267,12 @@ fn long_loops_give_right_results_or_errors() {
     for selector in others(&place) {
         let device = open(&selector);
         let floats = |shape: &[usize], value: fn(usize) -> f32| {
-            put(&*device, DType::F32, shape, |i| value(i).to_bits())
+            let words = (0..shape.iter().product()).map(|i| value(i).to_bits());
+            TensorRef::new(&upload(&*device, words), DType::F32, shape)
         };
-        let integers =
-            |shape: &[usize], numbers: &[i32]| put(&*device, DType::I32, shape, |i| numbers[i] as u32);
+        let integers = |shape: &[usize], numbers: &[i32]| {
+            TensorRef::new(&upload(&*device, numbers.iter().map(|n| *n as u32)), DType::I32, shape)
+        };
         // Gives the result, or nothing where the device says that the loops are too long for it.
         let result = |op: Op| -> Option<Vec<f32>> {
             let y = op.outputs[0].clone();
@@ -284,7 +280,7 @@ fn long_loops_give_right_results_or_errors() {
                 Err(Error::Limit { what, .. }) if what.contains("loops") => return None,
                 submitted => submitted.unwrap(),
             }
-            let halite::hal::Source::Buffer(buffer) = &y.source else { unreachable!("it was put") };
+            let halite::hal::Source::Buffer(buffer) = &y.source else { unreachable!("it was uploaded") };
             Some(device.download(StreamId(0), buffer, 0, 4 * y.elems() as u64).unwrap().wait_as().unwrap())
         };
         let close = |what: &str, got: Option<Vec<f32>>, want: f32| match got {

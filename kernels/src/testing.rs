@@ -1,7 +1,7 @@
 //! What the tests of drivers have in common: a kernel that multiplies numbers, as each driver writes it, the commands
-//! that run it, words in memory, parts of lists, and the conformance of each variant of attention.
+//! that run it, words in memory, parts of lists, and the conformance of each variant of an op.
 
-use crate::{Command, Dispatch, Driver, Engine, Kernel, Language, Region};
+use crate::{Command, Dispatch, Driver, Engine, Kernel, Language, Region, Variant};
 use halite_hal::conformance::{Options, run};
 use halite_hal::{Attention, DType, Op, OpDesc, TensorRef};
 use std::sync::Arc;
@@ -62,25 +62,41 @@ pub fn slice() -> (usize, usize) {
     parts.expect("HALITE_SLICE is i/n")
 }
 
-/// Forces each variant of attention and of its gradient through every `step`th case of the conformance suite. One
-/// variant in `turns` takes its turn, as `HALITE_SLICE=i/n` in the environment says, for drivers take long to compile
-/// them; all do for `0/1`.
+/// Forces each variant of attention and of its gradient through every `step`th case of the conformance suite; see
+/// [`variants_conform`].
 ///
 /// # Panics
 /// A variant fails a case.
 pub fn attention_conforms<D: Driver>(device: &mut Engine<D>, turns: usize, step: usize) {
-    let (turn, of) = slice();
     for desc in [attention(), attention_backward()] {
-        let variants = device.variants(&desc).into_iter().enumerate();
-        for (i, variant) in variants.filter(|(i, _)| of == 1 || i % turns == turn % turns) {
-            device.force_variant(Some(variant.to_string()));
-            let mut options = Options::default();
-            options.op = Some(desc.kind.name().into());
-            options.slice = Some((i % step, step));
-            let report = run(device, &options);
-            println!("{variant}: {report}");
-            assert!(report.passed() && report.ops[0].passed > 0, "{variant}: {report}");
-        }
+        let variants = device.variants(&desc);
+        variants_conform(device, variants, desc.kind.name(), turns, step);
+    }
+}
+
+/// Forces each of these variants through every `step`th case of an op of the conformance suite. One variant in `turns`
+/// takes its turn, as `HALITE_SLICE=i/n` in the environment says, for drivers take long to compile them; all do for
+/// `0/1`.
+///
+/// # Panics
+/// A variant fails a case.
+pub fn variants_conform<D: Driver>(
+    device: &mut Engine<D>,
+    variants: Vec<Variant>,
+    op: &str,
+    turns: usize,
+    step: usize,
+) {
+    let (turn, of) = slice();
+    let variants = variants.into_iter().enumerate();
+    for (i, variant) in variants.filter(|(i, _)| of == 1 || i % turns == turn % turns) {
+        device.force_variant(Some(variant.to_string()));
+        let mut options = Options::default();
+        options.op = Some(op.into());
+        options.slice = Some((i % step, step));
+        let report = run(device, &options);
+        println!("{variant}: {report}");
+        assert!(report.passed() && report.ops[0].passed > 0, "{variant}: {report}");
     }
 }
 
