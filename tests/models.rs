@@ -133,7 +133,7 @@ fn quantized_weights_give_the_same_logits_on_every_device() {
 }
 
 #[test]
-fn caches_of_16_bits_take_half_the_memory_and_foretell_nearly_as_well() {
+fn caches_of_few_bits_take_less_memory_and_foretell_nearly_as_well() {
     let place = Place::with_run();
     place.ok("train --config run.toml --steps 20 --out run");
     place.write("text.txt", common::text(2000));
@@ -143,7 +143,7 @@ fn caches_of_16_bits_take_half_the_memory_and_foretell_nearly_as_well() {
         place.ok(&format!("{line} --cache-type {cache} --json")).json()["nll"].as_f64().unwrap()
     };
     let exact = nll("cpu", "f32");
-    for (cache, tolerance) in [("f16", 1e-3), ("bf16", 1e-2)] {
+    for (cache, tolerance) in [("f16", 1e-3), ("bf16", 1e-2), ("q8_0", 3e-2)] {
         let want = nll("cpu", cache);
         assert!(want != exact && (want - exact).abs() < tolerance, "{cache}: {want}, f32 {exact}");
         for device in place.devices() {
@@ -156,6 +156,8 @@ fn caches_of_16_bits_take_half_the_memory_and_foretell_nearly_as_well() {
         report.json()["devices"][0]["cache"]["64"].as_u64().unwrap()
     };
     assert_eq!(bytes("f32"), 2 * bytes("bf16"));
+    // A head of 16 takes up a block, and each token begins with a word.
+    assert_eq!(bytes("q8_0"), 64 * 2 * 2 * 2 * 34);
     // Two layers, keys and values of one head of 16.
     assert_eq!(bytes("f32"), 64 * 2 * 2 * 16 * 4);
 }

@@ -33,7 +33,7 @@ fn it_answers_and_continues_on_every_device() {
             chat.stdout,
             chat.stderr
         );
-        let cache = ["f16", "bf16"][i % 2];
+        let cache = ["q8_0", "f16", "bf16"][i % 3];
         let line = format!("generate --model {model} --device {device} --prompts prompt.txt -n 3 --json");
         let said = place.ok(&format!("{line} --temperature 0 --cache-type {cache}"));
         assert!(said.stdout.contains("Paris"), "{device}, {cache}: {}", said.stdout);

@@ -134,7 +134,8 @@ impl DType {
         }
     }
 
-    /// Whether this is a block type: contiguous along one axis, read only by matmuls, embedding and copy.
+    /// Whether this is a block type: contiguous along one axis, read by matmuls, embedding and copy.
+    /// [`Q8_0`](DType::Q8_0) is read by attention too, as keys and values, and written by scatter.
     pub const fn is_block(self) -> bool {
         self.block_elems() > 1
     }

@@ -325,14 +325,6 @@ impl ModelConfig {
         }
     }
 
-    /// Numbers that the cache of a layer keeps of a token.
-    pub fn cache_width(&self) -> usize {
-        match self.attention {
-            AttentionKind::GroupedQuery => 2 * self.num_key_value_heads * self.head_dim,
-            AttentionKind::Latent(latent) => latent.kv_lora_rank + self.rope.rotary_dim,
-        }
-    }
-
     /// The factor on `q·k`: `1 / √head_dim`, for latent attention times the square of YaRN's
     /// `0.1 · mscale_all_dim · ln factor + 1` (DeepSeek-V2's modelling code).
     pub fn attention_scale(&self) -> f64 {

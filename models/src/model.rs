@@ -5,6 +5,7 @@ mod latent;
 mod load;
 mod parameters;
 mod tree;
+mod whole_blocks;
 
 pub use forward::{Batch, LayerCache, Output, Store, forward, router};
 pub use load::{Progress, WeightTypes};

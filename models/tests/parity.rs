@@ -53,36 +53,51 @@ fn windows_that_slide_see_what_full_caches_do() {
     let e = error(&logits, &whole);
     assert!(e <= 1e-6, "{e:e}");
     // Two of three layers keep 15 tokens and a piece.
-    let width = model.config.cache_width() as u64;
+    let width = (2 * model.config.num_key_value_heads * model.config.head_dim) as u64;
     assert_eq!(options.bytes(&model.config), 4 * width * (150 + 2 * 26));
 }
 
-/// Caches of 16 bits, with keys and values and with latent vectors: what they round is all that differs.
+/// Caches of 16 and 8 bits, with keys and values and with latent vectors: what they round is all that differs.
 #[test]
-fn caches_of_16_bits_differ_by_their_rounding() {
+fn caches_of_few_bits_differ_by_their_rounding() {
     for name in ["mixtral", "gpt_oss", "deepseek_v2"] {
         let model = model(name);
         let tokens: Vec<u32> = (0..40).map(|i| i * i * 31 % 256).collect();
-        let logits = |dtype| {
+        // Logits and experts of a prompt and of single tokens, with the experts chosen here or as they are given.
+        let run = |dtype, given: Option<&[Vec<i32>]>| {
             let options = CacheOptions::new(vec![40]).dtype(dtype);
             let mut decoder = Decoder::with_cache(&model, &options).unwrap();
-            let mut logits = decoder.feed(&tokens[..30], Want::Routing).unwrap();
-            for token in &tokens[30..] {
-                logits.logits.extend(decoder.feed(&[*token], Want::All).unwrap().logits);
+            let (mut logits, mut experts) = (Vec::new(), Vec::new());
+            for part in std::iter::once(0..30).chain((30..40).map(|i| i..i + 1)) {
+                let of_part = |all: &[i32]| {
+                    let k = all.len() / tokens.len();
+                    all[part.start * k..part.end * k].to_vec()
+                };
+                let parts: Option<Vec<Vec<i32>>> =
+                    given.map(|layers| layers.iter().map(|l| of_part(l)).collect());
+                let choices: Option<Vec<&[i32]>> =
+                    parts.as_ref().map(|layers| layers.iter().map(|l| &l[..]).collect());
+                let fed = decoder.feed_routed(&tokens[part], Want::Routing, choices.as_deref()).unwrap();
+                logits.extend(fed.logits);
+                experts.resize(fed.experts.len(), Vec::new());
+                experts.iter_mut().zip(fed.experts).for_each(|(all, fed)| all.extend(fed));
             }
-            logits
+            (logits, experts)
         };
-        let exact = logits(DType::F32);
-        // Of a unit in the last place, half; through all layers.
-        for (dtype, unit) in [(DType::F16, 2f64.powi(-11)), (DType::BF16, 2f64.powi(-8))] {
-            let found = logits(dtype);
-            let e = error(&found.logits, &exact.logits);
-            assert!(e > unit / 1000.0, "{name} {dtype}: {e:e} is no rounding");
-            if found.experts == exact.experts {
-                assert!(e < 20.0 * unit, "{name} {dtype}: {e:e}");
-            }
+        let (exact, experts) = run(DType::F32, None);
+        // Of a unit in the last place, half; through all layers. That of a block is one of its largest element.
+        let units = [(DType::F16, 2f64.powi(-11)), (DType::BF16, 2f64.powi(-8)), (DType::Q8_0, 1.0 / 127.0)];
+        for (dtype, unit) in units {
+            let e = error(&run(dtype, Some(&experts)).0, &exact);
+            assert!(e > unit / 1000.0 && e < 20.0 * unit, "{name} {dtype}: {e:e}");
             let bytes = |dtype| CacheOptions::new(vec![40]).dtype(dtype).bytes(&model.config);
-            assert_eq!(2 * bytes(dtype), bytes(DType::F32));
+            // Heads of 16 take up a block of 34 bytes each; a latent vector and its rotary part, of 32 and 8, two.
+            let (wide, narrow) = match (dtype, name) {
+                (DType::Q8_0, "deepseek_v2") => (4 * (32 + 8), 2 * 34),
+                (DType::Q8_0, _) => (4 * 16, 34),
+                _ => (2, 1),
+            };
+            assert_eq!(wide * bytes(dtype), narrow * bytes(DType::F32), "{name} {dtype}");
         }
         let refused = Decoder::with_cache(&model, &CacheOptions::new(vec![40]).dtype(DType::Q4_0));
         assert!(refused.unwrap_err().to_string().contains("q4_0"));

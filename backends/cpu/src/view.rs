@@ -262,7 +262,7 @@ impl Row {
         }
     }
 
-    /// Writes `x` to the elements, of a float type.
+    /// Writes `x` to the elements, of a float type or in whole blocks.
     ///
     /// # Safety
     /// The memory is there, and no one else uses it.
@@ -271,6 +271,12 @@ impl Row {
         // SAFETY: by the caller, for all cases.
         unsafe {
             match (self.dtype, self.stride) {
+                (dtype, 1) if dtype.is_block() => {
+                    debug_assert!(self.first == 0, "rows that are written begin with a block");
+                    let bytes = self.len / dtype.block_elems() * dtype.block_bytes();
+                    let out = std::slice::from_raw_parts_mut(self.ptr, bytes);
+                    halite_hal::blocks::encode(dtype, x, out).expect("whole blocks, as the op was checked");
+                }
                 (DType::F32, 1) => std::ptr::copy_nonoverlapping(x.as_ptr(), self.ptr.cast(), self.len),
                 (DType::F16, 1) => {
                     convert::f32_to_f16(x, std::slice::from_raw_parts_mut(self.ptr.cast(), self.len));

@@ -30,11 +30,18 @@ const FLUSH: f64 = f32::MIN_POSITIVE as f64;
 pub struct Bounded {
     pub value: f64,
     pub error: f64,
+    /// What storing it changes besides, where that isn't known by its type alone: it is part of a block.
+    pub rounding: f64,
+}
+
+/// A value that isn't part of a block.
+fn bounded(value: f64, error: f64) -> Bounded {
+    Bounded { value, error, rounding: 0.0 }
 }
 
 /// A result that inherited `error` and may lose `ulps` ulps of itself.
 fn computed(value: f64, error: f64, ulps: f64) -> Bounded {
-    Bounded { value, error: error + ulps * ULP * value.abs() + FLUSH }
+    bounded(value, error + ulps * ULP * value.abs() + FLUSH)
 }
 
 /// The larger distance from `f(x)` to `f` at the ends of the interval around `x`.
@@ -45,7 +52,7 @@ fn spread(x: Bounded, f: impl Fn(f64) -> f64) -> f64 {
 
 impl From<f64> for Bounded {
     fn from(value: f64) -> Self {
-        Bounded { value, error: 0.0 }
+        bounded(value, 0.0)
     }
 }
 
@@ -84,7 +91,7 @@ impl Div for Bounded {
 impl Neg for Bounded {
     type Output = Bounded;
     fn neg(self) -> Bounded {
-        Bounded { value: -self.value, error: self.error }
+        bounded(-self.value, self.error)
     }
 }
 
@@ -110,7 +117,7 @@ impl Sum<Bounded> for BoundedSum {
         if self.terms > 1 {
             error += (2.0 + f64::from(self.terms).sqrt()) * ULP * self.magnitude + FLUSH;
         }
-        Bounded { value: self.value, error }
+        bounded(self.value, error)
     }
 }
 
@@ -126,12 +133,15 @@ impl Real for Bounded {
     }
     fn ln(self) -> Bounded {
         if self.error >= self.value {
-            return Bounded { value: self.value.ln(), error: f64::INFINITY };
+            return bounded(self.value.ln(), f64::INFINITY);
         }
         computed(self.value.ln(), spread(self, f64::ln) + 4.0 * ULP, 4.0)
     }
     fn sqrt(self) -> Bounded {
         computed(self.value.sqrt(), spread(self, |x| x.max(0.0).sqrt()), 4.0)
+    }
+    fn in_block(self, rounding: f64, error: f64) -> Bounded {
+        Bounded { value: self.value, error: self.error + error, rounding }
     }
     fn tanh(self) -> Bounded {
         computed(self.value.tanh(), self.error + 4.0 * ULP, 0.0)
@@ -176,7 +186,7 @@ impl Real for Bounded {
             for (i, y) in out.data.iter_mut().enumerate() {
                 let value = want[o].data[i];
                 let change = moved.iter().fold(0.0, |m: f64, run| m.max((run[o].data[i] - value).abs()));
-                *y = Bounded { value, error: 4.0 * change + 16.0 * ULP * largest + FLUSH };
+                *y = bounded(value, 4.0 * change + 16.0 * ULP * largest + FLUSH);
             }
         }
     }

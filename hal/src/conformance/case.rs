@@ -213,10 +213,11 @@ impl Cases {
         Cases { data, list: Vec::new() }
     }
 
-    /// An output; what it holds before is random for float types and 0 for others.
+    /// An output; what it holds before is random for float and block types and 0 for others.
     pub fn out(&mut self, dtype: DType, shape: &[usize]) -> Value {
         match dtype.is_float() {
             true => self.data.normal(dtype, shape, 1.0).into(),
+            false if dtype.is_block() => Value::Blocks(dtype, Shape::new(shape)),
             false => Array::full(dtype, shape, 0.0).into(),
         }
     }

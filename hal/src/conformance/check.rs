@@ -220,10 +220,10 @@ fn stray_write(op: &Op, buffers: &[Buffer], was: &[Vec<u8>], now: &[Vec<u8>]) ->
     buffers.iter().enumerate().find_map(|(b, buffer)| {
         let mut inside = vec![false; now[b].len()];
         for t in &op.outputs {
-            let size = t.dtype.block_bytes();
+            let (size, elems) = (t.dtype.block_bytes(), t.dtype.block_elems());
             if matches!(&t.source, Source::Buffer(x) if x.same(buffer)) {
                 for_each_offset(&t.shape, &t.strides, t.offset, &mut |at| {
-                    inside[at * size..(at + 1) * size].fill(true);
+                    inside[at / elems * size..][..size].fill(true);
                 });
             }
         }
@@ -233,10 +233,10 @@ fn stray_write(op: &Op, buffers: &[Buffer], was: &[Vec<u8>], now: &[Vec<u8>]) ->
 }
 
 /// What one rounding of the result to `dtype` may change: `u · |result|`, or for subnormal results `u`
-/// times the smallest normal number.
+/// times the smallest normal number; in a block what was found for the whole of it.
 fn rounding(dtype: DType, want: Bounded) -> f64 {
     let smallest = if dtype == DType::F16 { 2f64.powi(-14) } else { f64::from(f32::MIN_POSITIVE) };
-    dtype.unit_roundoff() * (want.value.abs() + want.error).max(smallest)
+    want.rounding + dtype.unit_roundoff() * (want.value.abs() + want.error).max(smallest)
 }
 
 /// The largest part of a bound that is used beyond the rounding to the dtype, or the first element that is
@@ -250,7 +250,7 @@ pub fn compare(got: &Array, want: &Array<Bounded>) -> Result<f64, String> {
             return fail(format!("and the case is at fault: it wants {want:?}"));
         }
         let exact = round(dtype, want.value);
-        if want.error == 0.0 || !dtype.is_float() {
+        if want.error == 0.0 || !(dtype.is_float() || dtype.is_block()) {
             if got != exact {
                 return fail(format!("must be {exact:e}"));
             }

@@ -43,12 +43,16 @@ impl Sequence {
         self.given(&x)
     }
 
+    fn blocks(&mut self, dtype: DType, shape: &[usize]) -> TensorRef {
+        let mut bytes = vec![0; dtype.bytes(shape).expect("whole blocks") as usize];
+        self.data.blocks(dtype, &mut bytes);
+        self.slot(dtype, shape, Some(bytes))
+    }
+
     /// Weights `[.., out, in]`, quantised or not, as a product wants them: `[.., in, out]`.
     fn weights(&mut self, dtype: DType, shape: &[usize]) -> TensorRef {
         let w = if dtype.is_block() {
-            let mut bytes = vec![0; dtype.bytes(shape).expect("whole blocks") as usize];
-            self.data.blocks(dtype, &mut bytes);
-            self.slot(dtype, shape, Some(bytes))
+            self.blocks(dtype, shape)
         } else {
             let x = self.data.normal(dtype, shape, 0.3);
             self.given(&x)
@@ -261,9 +265,11 @@ pub fn updates(d: &dyn Device, seed: u64, dtype: DType) -> Checked {
     s.check(d)
 }
 
-/// Rotation, the way into the cache, and attention over it; one token is outside of the cache.
+/// Rotation, the way into the cache, perhaps a quantised one, and attention over it; one token is outside of the cache.
 pub fn cached(d: &dyn Device, seed: u64, dtype: DType, interleaved: bool) -> Checked {
-    for (tokens, heads, kv_heads, width, rotated) in [(1, 4, 2, 8, 8), (3, 3, 1, 24, 8), (2, 2, 2, 6, 4)] {
+    for (tokens, heads, kv_heads, width, rotated, quantised) in
+        [(1, 4, 2, 8, 8, false), (3, 3, 1, 24, 8, false), (2, 2, 2, 6, 4, false), (3, 4, 2, 32, 32, true)]
+    {
         let capacity = 7;
         let mut s = Sequence::new(seed, "cached", dtype);
         let q = s.normal(&[tokens, heads, width], 1.0);
@@ -281,7 +287,11 @@ pub fn cached(d: &dyn Device, seed: u64, dtype: DType, interleaved: bool) -> Che
             y
         };
         let (q, k) = (turned(&mut s, &q), turned(&mut s, &k));
-        let [keys, values] = [0; 2].map(|_| s.normal(&[capacity, kv_heads, width], 1.0));
+        let shape = [capacity, kv_heads, width];
+        let [keys, values] = [0; 2].map(|_| match quantised {
+            true => s.blocks(DType::Q8_0, &shape),
+            false => s.normal(&shape, 1.0),
+        });
         let flat = |t: &TensorRef| t.clone().reshape(&[t.shape[0], kv_heads * width]);
         for (new, store) in [(&k, &keys), (&v, &values)] {
             s.ops.push(Op::scatter(flat(new), rows.clone(), flat(store), false));

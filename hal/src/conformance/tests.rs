@@ -132,6 +132,9 @@ impl Real for Single {
     fn max(self, b: Self) -> Self {
         Single(self.0.max(b.0))
     }
+    fn in_block(self, _: f64, _: f64) -> Single {
+        self
+    }
     fn custom(op: &dyn CustomOp, inputs: &[Array<Self>], outputs: &mut [Array<Self>]) {
         let wide =
             |a: &Array<Self>| Array::new(a.dtype, &a.shape, a.data.iter().map(|x| x.value()).collect());

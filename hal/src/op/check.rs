@@ -32,6 +32,12 @@ fn float_or_block(what: &str, l: &Layout) -> Check {
     })
 }
 
+fn float_or_q8_0(what: &str, l: &Layout) -> Check {
+    ensure(l.dtype.is_float() || l.dtype == DType::Q8_0, || {
+        format!("{what} is {}, needs f32, f16, bf16 or q8_0", l.dtype)
+    })
+}
+
 fn typed(what: &str, l: &Layout, dt: DType, dims: &[usize]) -> Check {
     dtype(what, l, dt)?;
     shape(what, l, dims)
@@ -89,13 +95,17 @@ pub(super) fn check(d: &OpDesc) -> Check {
             float_or_block("table", &i[0])?;
             floats("y", &o[0], &[i[1].shape[0], i[0].shape[1]])
         }
-        OpKind::Scatter { .. } => {
+        OpKind::Scatter { accumulate } => {
             count(2, 1)?;
             rank("x", &i[0], 2)?;
             rank("y", &o[0], 2)?;
             float("x", &i[0])?;
             typed("index", &i[1], DType::I32, &i[0].shape[..1])?;
-            floats("y", &o[0], &[o[0].shape[0], i[0].shape[1]])
+            match o[0].dtype {
+                DType::Q8_0 => quantised_rows("y", &o[0], *accumulate)?,
+                _ => float("y", &o[0])?,
+            }
+            shape("y", &o[0], &[o[0].shape[0], i[0].shape[1]])
         }
         OpKind::Matmul { bias, .. } => {
             count(2 + usize::from(*bias), 1)?;
@@ -216,13 +226,13 @@ pub(super) fn check(d: &OpDesc) -> Check {
         }
         OpKind::Attention(_) => {
             count(4, 2)?;
-            attention(&i[0], &i[1], &i[2], &i[3])?;
+            attention(&i[0], &i[1], &i[2], &i[3], float_or_q8_0)?;
             floats("o", &o[0], &[i[0].shape[0], i[0].shape[1], i[2].shape[2]])?;
             typed("lse", &o[1], DType::F32, &i[0].shape[..2])
         }
         OpKind::AttentionBackward(_) => {
             count(7, 3)?;
-            attention(&i[1], &i[2], &i[3], &i[6])?;
+            attention(&i[1], &i[2], &i[3], &i[6], float)?;
             let out = [i[1].shape[0], i[1].shape[1], i[3].shape[2]];
             floats("do", &i[0], &out)?;
             floats("o", &i[4], &out)?;
@@ -355,7 +365,27 @@ fn blocks_in_matrix(b: &Layout) -> Check {
     })
 }
 
-fn attention(q: &Layout, k: &Layout, v: &Layout, seqs: &Layout) -> Check {
+/// Rows that are quantised as they are written: none may share a 32-bit word with another, as devices write words.
+fn quantised_rows(what: &str, l: &Layout, accumulate: bool) -> Check {
+    ensure(!accumulate, || format!("can't add to {what} of {}", l.dtype))?;
+    let pair = 2 * l.dtype.block_elems();
+    let apart = l.strides[1] == 1 && (l.shape[0] <= 1 || l.strides[0].is_multiple_of(pair));
+    ensure(apart, || {
+        format!(
+            "{what} has strides {:?}, of {} its rows must lie a multiple of {pair} apart",
+            &*l.strides, l.dtype
+        )
+    })
+}
+
+/// `of_keys` is the check of the types of keys and values.
+fn attention(
+    q: &Layout,
+    k: &Layout,
+    v: &Layout,
+    seqs: &Layout,
+    of_keys: fn(&str, &Layout) -> Check,
+) -> Check {
     rank("q", q, 3)?;
     rank("k", k, 3)?;
     rank("v", v, 3)?;
@@ -365,8 +395,10 @@ fn attention(q: &Layout, k: &Layout, v: &Layout, seqs: &Layout) -> Check {
     ensure(kv_heads > 0 && heads % kv_heads == 0, || {
         format!("{heads} query heads, needs a multiple of the {kv_heads} kv heads")
     })?;
-    floats("k", k, &[k.shape[0], kv_heads, q.shape[2]])?;
-    floats("v", v, &[k.shape[0], kv_heads, v.shape[2]])?;
+    of_keys("k", k)?;
+    of_keys("v", v)?;
+    shape("k", k, &[k.shape[0], kv_heads, q.shape[2]])?;
+    shape("v", v, &[k.shape[0], kv_heads, v.shape[2]])?;
     typed("seqs", seqs, DType::I32, &[seqs.shape[0], 4])
 }
 

@@ -148,6 +148,10 @@ pub enum OpKind {
     /// `x [n, width], index [n] → y [rows, width]`, floats. Rows are taken in ascending order of `n`; an
     /// index outside `0..rows` is skipped. Without `accumulate`, `y[index[i]] = x[i]` and the indices
     /// must be distinct; with it, `y[index[i]] += x[i]`, summed in f32. Other rows keep what they held.
+    ///
+    /// Without `accumulate`, `y` may be [`Q8_0`](crate::DType::Q8_0), `width` in whole blocks: each block of 32 is
+    /// quantised as [`blocks::encode`](crate::blocks::encode) does, to within what f32 arithmetic may lose. Its rows
+    /// lie a multiple of 64 elements apart, so that none shares a word of memory with another.
     Scatter {
         /// Add instead of replace.
         accumulate: bool,

@@ -53,6 +53,9 @@ pub trait Real:
     /// Evaluates an op from outside the catalogue.
     fn custom(op: &dyn CustomOp, inputs: &[Array<Self>], outputs: &mut [Array<Self>]);
 
+    /// The value as part of a block, which changes it by up to `rounding`, after arithmetic that loses up to `error`.
+    fn in_block(self, rounding: f64, error: f64) -> Self;
+
     /// The smaller one.
     fn min(self, other: Self) -> Self {
         -(-self).max(-other)
@@ -115,6 +118,9 @@ impl Real for f64 {
     }
     fn max(self, other: f64) -> f64 {
         self.max(other)
+    }
+    fn in_block(self, _: f64, _: f64) -> f64 {
+        self
     }
     fn custom(op: &dyn CustomOp, inputs: &[Array], outputs: &mut [Array]) {
         op.reference(inputs, outputs);

@@ -1,6 +1,7 @@
 //! Rows by index.
 
 use super::{Array, Real, Sum};
+use crate::DType;
 
 pub(super) fn embedding<T: Real>(inputs: &[Array<T>], y: &mut Array<T>) {
     let (table, index) = (&inputs[0], &inputs[1]);
@@ -12,6 +13,16 @@ pub(super) fn embedding<T: Real>(inputs: &[Array<T>], y: &mut Array<T>) {
     }
 }
 
+/// Notes what Q8_0 changes: half a step, and the rounding of the step to f16, of which a value has up to 127.
+fn quantise<T: Real>(block: &mut [T]) {
+    let largest = block.iter().fold(0.0, |max: f64, x| max.max(x.value().abs()));
+    let step = largest / 127.0;
+    let rounding = 0.5 * step + 127.0 * DType::F16.unit_roundoff() * step.max(2f64.powi(-14));
+    // The step, its inverse, and the product that is rounded.
+    let error = 8.0 * f64::from(f32::EPSILON) * largest + f64::from(f32::MIN_POSITIVE);
+    block.iter_mut().for_each(|x| *x = x.in_block(rounding, error));
+}
+
 pub(super) fn scatter<T: Real>(accumulate: bool, inputs: &[Array<T>], y: &mut Array<T>) {
     let (x, index) = (&inputs[0], &inputs[1]);
     let rows = y.shape[0];
@@ -19,6 +30,9 @@ pub(super) fn scatter<T: Real>(accumulate: bool, inputs: &[Array<T>], y: &mut Ar
         for (n, i) in index.data.iter().enumerate() {
             if let Some(i) = i.index(rows) {
                 y.row_mut(i).copy_from_slice(x.row(n));
+                if y.dtype == DType::Q8_0 {
+                    y.row_mut(i).chunks_mut(DType::Q8_0.block_elems()).for_each(quantise);
+                }
             }
         }
         return;

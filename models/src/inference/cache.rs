@@ -18,7 +18,8 @@ const STREAM: StreamId = StreamId(0);
 pub struct CacheOptions {
     /// Tokens of each sequence at most.
     pub capacities: Vec<usize>,
-    /// What keys, values and latent vectors are rounded to: f32, f16 or bf16.
+    /// What keys, values and latent vectors are rounded to: f32, f16, bf16 or q8_0, whose heads (or latent
+    /// vectors) take up whole blocks of 32 elements.
     pub dtype: DType,
     /// Tokens that are fed at once at most; longer texts are fed in pieces. At least 1.
     pub piece: usize,
@@ -37,9 +38,10 @@ impl CacheOptions {
 
     /// Bytes of the cache of such a model.
     pub fn bytes(&self, config: &ModelConfig) -> u64 {
+        let row: u64 = kept(self.dtype, config).iter().map(|shape| row_bytes(self.dtype, shape)).sum();
         let layer = |i| {
             let rows: usize = self.capacities.iter().map(|&c| self.rows(window(config, i), c)).sum();
-            (self.dtype.block_bytes() * rows * config.cache_width()) as u64
+            rows as u64 * row
         };
         (0..config.num_hidden_layers).map(layer).sum()
     }
@@ -57,6 +59,29 @@ fn window(config: &ModelConfig, layer: usize) -> Option<usize> {
         AttentionKind::GroupedQuery => config.window(layer),
         AttentionKind::Latent(_) => None,
     }
+}
+
+/// The shapes of what a layer keeps of a token: keys and values, or a latent vector with its rotary part. Each head or
+/// part is filled up with zeros to whole blocks of the cache's type.
+fn kept(dtype: DType, config: &ModelConfig) -> Vec<Vec<usize>> {
+    let whole = |n: usize| n.next_multiple_of(dtype.block_elems());
+    match config.attention {
+        AttentionKind::GroupedQuery => vec![vec![config.num_key_value_heads, whole(config.head_dim)]; 2],
+        AttentionKind::Latent(latent) => {
+            vec![vec![whole(latent.kv_lora_rank) + whole(config.rope.rotary_dim)]]
+        }
+    }
+}
+
+/// Elements from one token's to the next. Quantised rows are written in words, two blocks at a time.
+fn pitch(dtype: DType, shape: &[usize]) -> usize {
+    let width: usize = shape.iter().product();
+    if dtype.is_block() { width.next_multiple_of(2 * dtype.block_elems()) } else { width }
+}
+
+/// Bytes of a token's.
+fn row_bytes(dtype: DType, shape: &[usize]) -> u64 {
+    (pitch(dtype, shape) / dtype.block_elems() * dtype.block_bytes()) as u64
 }
 
 /// A sequence's rows in the layers of a region.
@@ -101,9 +126,9 @@ impl Cache {
         if let Some(&requested) = options.capacities.iter().find(|&&n| n == 0 || n > maximum) {
             return Err(Error::ContextLength { requested, maximum });
         }
-        if !options.dtype.is_float() {
+        if !options.dtype.is_float() && options.dtype != DType::Q8_0 {
             let value = options.dtype.to_string();
-            return Err(Error::Setting { key: "the cache's type", value, wanted: "f32, f16 or bf16" });
+            return Err(Error::Setting { key: "the cache's type", value, wanted: "f32, f16, bf16 or q8_0" });
         }
         if options.piece == 0 {
             let wanted = "at least 1";
@@ -229,20 +254,17 @@ fn region(window: Option<usize>, options: &CacheOptions) -> Region {
 
 /// Memory for a layer.
 fn store(model: &Model, dtype: DType, rows: usize) -> Result<Store> {
-    let c = &model.config;
     let tensor = |shape: &[usize]| -> Result<TensorRef> {
-        let row = (dtype.block_bytes() * shape[1..].iter().product::<usize>()) as u64;
+        let row = row_bytes(dtype, shape);
         let buffer = model.device.allocate(row * rows as u64, row)?;
-        Ok(TensorRef::new(&buffer, dtype, shape))
+        let dense = TensorRef::new(&buffer, dtype, &[&[rows], shape].concat());
+        let strides = [&[pitch(dtype, shape)], &dense.strides[1..]].concat();
+        Ok(dense.clone().with_layout(&dense.shape, &strides))
     };
-    Ok(match c.attention {
-        AttentionKind::GroupedQuery => {
-            let shape = [rows, c.num_key_value_heads, c.head_dim];
-            Store::KeyValue(tensor(&shape)?, tensor(&shape)?)
-        }
-        AttentionKind::Latent(latent) => {
-            Store::Latent(tensor(&[rows, latent.kv_lora_rank + c.rope.rotary_dim])?)
-        }
+    let tensors = kept(dtype, &model.config).iter().map(|shape| tensor(shape)).collect::<Result<Vec<_>>>()?;
+    Ok(match <[TensorRef; 2]>::try_from(tensors) {
+        Ok([keys, values]) => Store::KeyValue(keys, values),
+        Err(one) => Store::Latent(one.into_iter().next().expect("a latent vector")),
     })
 }
 

@@ -25,9 +25,11 @@ pub struct Batch {
 /// What a layer keeps of the tokens so far.
 #[derive(Clone, Debug)]
 pub enum Store {
-    /// Keys `[rows, kv_heads, d]` and values `[rows, kv_heads, d]`.
+    /// Keys `[rows, kv_heads, d]` and values `[rows, kv_heads, d]`, of a block type with `d` filled up by zeros to whole
+    /// blocks. Rows may lie apart.
     KeyValue(TensorRef, TensorRef),
-    /// The normed latent vector and the rotated common part of the keys, `[rows, kv_lora_rank + rotary_dim]`.
+    /// The normed latent vector and the rotated common part of the keys, `[rows, kv_lora_rank + rotary_dim]`, each
+    /// filled up likewise.
     Latent(TensorRef),
 }
 
@@ -139,26 +141,23 @@ impl Pass<'_> {
         let q = self.heads(q, w.q_norm, heads);
         let k = self.heads(k, w.k_norm, kv_heads);
         let mut v = self.heads(v, None, kv_heads);
-        let q = self.tape.rope(q, &self.batch.rope);
+        let mut q = self.tape.rope(q, &self.batch.rope);
         let mut k = self.tape.rope(k, &self.batch.rope);
         let mut seqs = &self.batch.seqs;
         if let Some(cache) = self.batch.cache.as_ref().map(|layers| &layers[i])
             && let Store::KeyValue(keys, values) = &cache.store
         {
             seqs = &cache.seqs;
+            [q, k, v] = [q, k, v].map(|x| self.filled_up(x, keys.shape[2]));
             for (new, store) in [(&mut k, keys), (&mut v, values)] {
                 let fresh = self.tape.tensor(*new);
+                // Rows of a store may lie apart.
                 let rows = |t: TensorRef| {
-                    let width = t.shape[1] * t.shape[2];
-                    let n = t.shape[0];
-                    t.reshape(&[n, width])
+                    let (shape, pitch) = ([t.shape[0], t.shape[1] * t.shape[2]], t.strides[0]);
+                    t.with_layout(&shape, &[pitch, 1])
                 };
-                self.tape.graph.push(Op::scatter(
-                    rows(fresh),
-                    cache.rows.clone(),
-                    rows(store.clone()),
-                    false,
-                ));
+                let (from, into) = (rows(fresh), rows(store.clone()));
+                self.tape.graph.push(Op::scatter(from, cache.rows.clone(), into, false));
                 *new = self.tape.constant(store.clone());
             }
         }
@@ -166,6 +165,7 @@ impl Pass<'_> {
         let kind = kind.window(c.window(i).map(|w| u32::try_from(w).unwrap_or(u32::MAX)));
         let o = self.tape.attention(kind, [q, k, v], seqs.clone(), w.sinks);
         let tokens = self.tape.tensor(o).shape[0];
+        let o = self.first_columns(o, c.head_dim);
         let o = self.tape.reshape(o, &[tokens, heads * c.head_dim]);
         self.linear(o, &w.o)
     }

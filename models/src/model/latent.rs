@@ -40,10 +40,12 @@ impl Pass<'_> {
 
         let o = match self.batch.cache.as_ref().map(|layers| &layers[i]) {
             Some(LayerCache { store: Store::Latent(store), rows, seqs }) => {
-                let fresh = [self.tape.tensor(vector), self.tape.tensor(k_turned).reshape(&[tokens, turned])];
+                let vector = self.tape.reshape(vector, &[tokens, 1, rank]);
                 let mut start = 0;
-                for part in fresh {
-                    let width = part.shape[1];
+                for part in [vector, k_turned] {
+                    let width = self.tape.tensor(part).shape[2].next_multiple_of(store.dtype.block_elems());
+                    let part = self.filled_up(part, width);
+                    let part = self.tape.tensor(part).reshape(&[tokens, width]);
                     let into = store.clone().slice(1, start, width);
                     self.tape.graph.push(Op::scatter(part, rows.clone(), into, false));
                     start += width;
@@ -78,14 +80,15 @@ impl Pass<'_> {
         self.tape.attention(self.kind(), [q, k, v], self.batch.seqs.clone(), None)
     }
 
-    /// `q [tokens, heads, d]` over the latent vectors of `store [capacity, rank + r]`, by way of
-    /// `up [heads·(d − r + dv), rank]` → `[tokens, heads, dv]`. It has no gradient.
+    /// `q [tokens, heads, d]` over the latent vectors of `store [capacity, rank + r]`, each part perhaps filled up by
+    /// zeros, by way of `up [heads·(d − r + dv), rank]` → `[tokens, heads, dv]`. It has no gradient.
     fn absorbed(&mut self, q: Var, store: TensorRef, seqs: TensorRef, up: TensorRef) -> Var {
         let c = self.config;
         let (heads, turned, dv) = (c.num_attention_heads, c.rope.rotary_dim, c.value_dim());
         let plain = c.head_dim - turned;
         let (capacity, width) = (store.shape[0], store.shape[1]);
-        let rank = width - turned;
+        let rank = up.shape[1];
+        let first = rank.next_multiple_of(store.dtype.block_elems());
         let q = self.tape.tensor(q);
         let tokens = q.shape[0];
         let up = up.reshape(&[heads, plain + dv, rank]);
@@ -93,6 +96,12 @@ impl Pass<'_> {
 
         // [heads, tokens, d − r] · [heads, d − r, rank], then the rotary part.
         let query = self.tape.temporary(DType::F32, &[tokens, heads, width]);
+        for zeros in [rank..first, first + turned..width] {
+            if !zeros.is_empty() {
+                let columns = query.clone().slice(2, zeros.start, zeros.len());
+                self.tape.graph.push(Op::fill(0.0, columns));
+            }
+        }
         let into = query.clone().slice(2, 0, rank).transpose(0, 1);
         let from = q.clone().slice(2, 0, plain).transpose(0, 1);
         self.tape.graph.push(Op::matmul_with(from, to_keys, None, into, false));
@@ -100,15 +109,17 @@ impl Pass<'_> {
         let inputs =
             vec![q.slice(2, plain, turned), rope.cos.clone(), rope.sin.clone(), rope.positions.clone()];
         let kind = OpKind::Rope { inverse: false, interleaved: rope.interleaved };
-        self.tape.graph.push(Op::new(kind, inputs, vec![query.clone().slice(2, rank, turned)]));
+        self.tape.graph.push(Op::new(kind, inputs, vec![query.clone().slice(2, first, turned)]));
 
-        let keys = store.reshape(&[capacity, 1, width]);
-        let values = keys.clone().slice(2, 0, rank);
+        // Rows may lie apart.
+        let pitch = store.strides[0];
+        let keys = store.with_layout(&[capacity, 1, width], &[pitch, width, 1]);
+        let values = keys.clone().slice(2, 0, first);
         let [query, keys, values] = [query, keys, values].map(|t| self.tape.constant(t));
         let sums = self.tape.attention(self.kind(), [query, keys, values], seqs, None);
 
         // [heads, tokens, rank] · [heads, rank, dv].
-        let sums = self.tape.tensor(sums).transpose(0, 1);
+        let sums = self.tape.tensor(sums).slice(2, 0, rank).transpose(0, 1);
         let o = self.tape.temporary(DType::F32, &[tokens, heads, dv]);
         let into = o.clone().transpose(0, 1);
         self.tape.graph.push(Op::matmul_with(sums, to_values.transpose(1, 2), None, into, false));

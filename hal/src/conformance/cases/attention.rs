@@ -4,7 +4,7 @@ use super::TRIPLES;
 use crate::conformance::case::{Cases, Value};
 use crate::conformance::data::ints;
 use crate::reference::{Array, eval};
-use crate::{Attention, DType, DType::*, OpKind};
+use crate::{Attention, DType, DType::*, OpKind, Shape};
 
 /// Tables of angles `position · 10000^(−2i/r)`.
 fn tables(positions: usize, half: usize) -> [Array; 2] {
@@ -77,13 +77,26 @@ impl Setup {
     fn inputs(&self, c: &mut Cases) -> Vec<Array> {
         let [dq, dk, dv, _] = self.dtypes;
         let [tokens, kv] = self.rows;
-        let seqs: Vec<i64> = self.seqs.iter().flatten().copied().collect();
         vec![
             c.data.normal(dq, &[tokens, self.heads, self.d], self.scale),
             c.data.normal(dk, &[kv, self.kv_heads, self.d], 1.0),
             c.data.normal(dv, &[kv, self.kv_heads, self.dv], 1.0),
-            ints(&[self.seqs.len(), 4], &seqs),
+            self.sequences(),
         ]
+    }
+
+    fn sequences(&self) -> Array {
+        let seqs: Vec<i64> = self.seqs.iter().flatten().copied().collect();
+        ints(&[self.seqs.len(), 4], &seqs)
+    }
+
+    /// Adds the case of the forward pass with these inputs.
+    fn push(&self, c: &mut Cases, x: Vec<Value>, all: bool) {
+        let tokens = self.rows[0];
+        let y =
+            vec![c.out(self.dtypes[3], &[tokens, self.heads, self.dv]), c.out(F32, &[tokens, self.heads])];
+        let kind = OpKind::Attention(self.attention);
+        if all { c.all(&self.name(), kind, x, y) } else { c.add(&self.name(), kind, x, y) }
     }
 }
 
@@ -224,16 +237,69 @@ fn halves(base: &Setup) -> Vec<Setup> {
     all
 }
 
+/// Quantised keys and values, as of a cache: of both, or of one.
+fn quantised(c: &mut Cases) {
+    let base = Setup {
+        attention: Attention::causal(0.1),
+        dtypes: [F32, Q8_0, Q8_0, F32],
+        heads: 4,
+        kv_heads: 2,
+        d: 32,
+        dv: 32,
+        rows: [9, 9],
+        seqs: vec![[0, 9, 0, 9]],
+        scale: 1.0,
+    };
+    let mut all: Vec<(Setup, bool)> = Vec::new();
+    for (i, (rows, seqs)) in layouts().into_iter().enumerate() {
+        all.push((Setup { rows, seqs, ..base.clone() }, i == 3));
+    }
+    let decoding = ([3, 700], vec![[0, 1, 0, 300], [1, 1, 310, 390], [2, 1, 0, 5]]);
+    let ragged = ([150, 220], vec![[0, 70, 0, 70], [72, 77, 75, 140]]);
+    for (d, dv) in [(64, 64), (96, 32), (128, 128), (256, 64), (576, 512)] {
+        for (rows, seqs) in [decoding.clone(), ragged.clone()] {
+            let attention = base.attention.window((d == 64).then_some(50));
+            let (heads, kv_heads) = if d == 576 { (6, 1) } else { (6, 2) };
+            all.push((Setup { attention, d, dv, heads, kv_heads, rows, seqs, ..base.clone() }, false));
+        }
+    }
+    for dtypes in [
+        [BF16, Q8_0, Q8_0, BF16],
+        [F16, Q8_0, Q8_0, F32],
+        [F32, Q8_0, F32, F32],
+        [F32, BF16, Q8_0, F32],
+        [BF16, Q8_0, BF16, BF16],
+    ] {
+        let (rows, seqs) = layouts()[3].clone();
+        all.push((Setup { dtypes, rows, seqs, ..base.clone() }, false));
+        let (rows, seqs) = decoding.clone();
+        all.push((Setup { dtypes, rows, seqs, d: 64, dv: 64, ..base.clone() }, false));
+    }
+    for (s, all) in all {
+        let [tokens, kv] = s.rows;
+        let mut operand = |dtype: DType, shape: &[usize]| -> Value {
+            if dtype.is_block() {
+                Value::Blocks(dtype, Shape::new(shape))
+            } else {
+                c.data.normal(dtype, shape, 1.0).into()
+            }
+        };
+        let x = vec![
+            operand(s.dtypes[0], &[tokens, s.heads, s.d]),
+            operand(s.dtypes[1], &[kv, s.kv_heads, s.d]),
+            operand(s.dtypes[2], &[kv, s.kv_heads, s.dv]),
+            s.sequences().into(),
+        ];
+        s.push(c, x, all);
+    }
+}
+
 pub fn forward(c: &mut Cases) {
     for (s, all) in setups() {
         let x = s.inputs(c).into_iter().map(Value::from).collect();
-        let y = vec![c.out(s.dtypes[3], &[s.rows[0], s.heads, s.dv]), c.out(F32, &[s.rows[0], s.heads])];
-        if all {
-            c.all(&s.name(), OpKind::Attention(s.attention), x, y);
-        } else {
-            c.add(&s.name(), OpKind::Attention(s.attention), x, y);
-        }
+        s.push(c, x, all);
     }
+    quantised(c);
 }
 
 pub fn backward(c: &mut Cases) {

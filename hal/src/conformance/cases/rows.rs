@@ -1,6 +1,6 @@
 //! Embedding and scatter.
 
-use crate::conformance::case::{Cases, Value};
+use crate::conformance::case::{Cases, Style, Value};
 use crate::conformance::data::ints;
 use crate::reference::Array;
 use crate::{DType, DType::*, OpKind, Shape};
@@ -59,5 +59,42 @@ pub fn scatter(c: &mut Cases) {
         let index = c.data.indices(&[500], 3).into();
         let y = c.out(to, &[9, 8]);
         c.add("scatter accumulate many", OpKind::Scatter { accumulate: true }, vec![x, index], vec![y]);
+    }
+    quantised(c);
+}
+
+/// Rows that are quantised as they are written. They begin at a word or in the middle of one, and end so too.
+fn quantised(c: &mut Cases) {
+    let kind = || OpKind::Scatter { accumulate: false };
+    for from in DType::FLOATS {
+        for (width, style) in [
+            (64, Style::Plain),
+            (64, Style::Offset),
+            (128, Style::Offset),
+            (32, Style::Padded),
+            (96, Style::Padded),
+            (160, Style::Padded),
+        ] {
+            let mut x = c.data.normal(from, &[6, width], 1.0);
+            // Steps that f16 has as a subnormal number or not at all, and none.
+            for (row, scale) in [(0, 1e-3), (3, 200.0), (4, 0.0)] {
+                x.data[row * width..][..width].iter_mut().for_each(|x| *x *= scale);
+            }
+            x.data[4 * width..][..32].fill(1e-7);
+            let x: Value = x.rounded().into();
+            let index: Value = ints(&[6], &[4, 0, -1, 6, 2, i64::from(i32::MAX)]).into();
+            let y = c.out(Q8_0, &[7, width]);
+            for first in [Style::Plain, Style::Padded] {
+                let operands = vec![x.clone(), index.clone()];
+                c.lie("scatter quantised", &[first, Style::Plain, style], kind(), operands, vec![y.clone()]);
+            }
+        }
+    }
+    for (n, rows, width) in [(1, 1, 32), (0, 3, 64), (3, 0, 64), (129, 300, 192), (3, 7, 4096)] {
+        let x = c.data.normal(F32, &[n, width], 1.0).into();
+        let order: Vec<i64> = c.data.shuffled(rows.max(n)).iter().map(|&i| i as i64).collect();
+        let y = c.out(Q8_0, &[rows, width]);
+        let index = ints(&[n], &order[..n]).into();
+        c.lie("scatter quantised", &[Style::Plain], kind(), vec![x, index], vec![y]);
     }
 }

@@ -37,7 +37,8 @@ impl<'a> Found<'a> {
             && k.inputs[0].shape[2] == d;
         let units = Units::new(d, q.inputs[1].shape[1], interleaved);
         let lowering = Lowering::new(on.info);
-        let written = |op: &Op| op.outputs.iter().all(|t| lowering.can_write(t, Access::Pairs));
+        let written =
+            |op: &Op| op.outputs.iter().all(|t| t.dtype.is_float() && lowering.can_write(t, Access::Pairs));
         if !alike || units.step != 4 || !written(q) || !written(k) {
             return None;
         }

@@ -70,6 +70,17 @@ fn attention_kernels_translate() {
         }
     }
     translates(&Attention, &ops([f, f], [2, 4000], [4, 2], [128, 128]));
+    for (q, shape) in [(f, [64, 64]), (b, [576, 512])] {
+        translates(&Attention, &[quantised(q, [2, 400], shape), quantised(q, [70, 200], shape)]);
+    }
+}
+
+/// Attention over a quantised cache.
+fn quantised(q: DType, [tokens, kv]: [usize; 2], [d, dv]: [usize; 2]) -> Op {
+    let (keys, values) = (t(1, DType::Q8_0, &[kv, 2, d]), t(2, DType::Q8_0, &[kv, 2, dv]));
+    let (o, lse) = (t(3, q, &[tokens, 4, dv]), t(5, DType::F32, &[tokens, 4]));
+    let seqs = t(6, DType::I32, &[3, 4]);
+    Op::attention(Attributes::causal(0.5), t(0, q, &[tokens, 4, d]), keys, values, seqs, o, lse)
 }
 
 /// Names of the variants for tensor cores.

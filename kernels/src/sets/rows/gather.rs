@@ -31,6 +31,9 @@ pub(super) fn scatter(
     if n == 0 {
         return Ok(());
     }
+    if y.dtype == DType::Q8_0 {
+        return scatter_q8_0(to, x, index, y);
+    }
     let links = match accumulate {
         true => {
             let links = to.scratch(DType::I32, &[n])?;
@@ -52,4 +55,32 @@ pub(super) fn scatter(
         };
         items(l, most, n, y.shape[1])
     })
+}
+
+/// The same into rows of Q8_0, which are written as words.
+fn scatter_q8_0(to: &mut Lowering<'_>, x: &TensorRef, index: &TensorRef, y: &TensorRef) -> Result<()> {
+    // Elements and words of two blocks.
+    const PAIR: [usize; 2] = [64, 17];
+    let (rows, width) = (y.shape[0], y.shape[1]);
+    let odd = y.offset % PAIR[0] / DType::Q8_0.block_elems();
+    let blocks = width / DType::Q8_0.block_elems();
+    let pairs = (odd + blocks).div_ceil(2);
+    let in_words = |elements: usize| elements / PAIR[0] * PAIR[1];
+    let row = if rows > 1 { in_words(y.strides[0]) } else { pairs * PAIR[1] };
+    let mut words =
+        y.clone().with_layout(&[rows, pairs * PAIR[1]], &[row, 1]).with_offset(in_words(y.offset));
+    words.dtype = DType::U32;
+    let size = to.info.max_workgroup_size.min(64);
+    let items = x.shape[0] * pairs;
+    to.launch(template!("scatter_q8_0.wgsl"))
+        .input("x", x)
+        .input("index", index)
+        .output("words", &words)
+        .param("rows", rows)
+        .param("blocks", blocks)
+        .param("pairs", pairs)
+        .param("odd", odd)
+        .param("items", items)
+        .workgroup([size, 1, 1])
+        .linear(items.div_ceil(size as usize))
 }

@@ -214,6 +214,8 @@ mod tests {
                     let index = t(1, I32, &[3]);
                     ops.push(Op::scatter(x, index, make(5, &[7, 8]), accumulate));
                 }
+                let rows = t(5, Q8_0, &[7, 128]).slice(1, 32, 96);
+                ops.push(Op::scatter(make(0, &[3, 96]), t(1, I32, &[3]), rows, false));
                 let (target, loss, lse) = (t(1, I32, &[3]), t(2, F32, &[3]), t(3, F32, &[3]));
                 ops.push(Op::cross_entropy(x.clone(), target.clone(), loss.clone(), lse.clone()));
                 ops.push(Op::cross_entropy_backward(x.clone(), target, lse, loss, x.clone()));

@@ -1,7 +1,7 @@
 //! The cache against a pass over everything, in f64 on the reference device.
 
 use super::*;
-use crate::config::{ModelConfig, ModelType, QkNorm};
+use crate::config::{AttentionKind, Latent, ModelConfig, ModelType, QkNorm};
 use halite_hal::reference::ReferenceDevice;
 use std::sync::Arc;
 
@@ -161,14 +161,53 @@ fn refused_tokens_leave_the_sequence_as_it_was() {
     }
 }
 
+/// A window of quantised rows against all rows: heads that fill no block, and rows that lie apart.
+#[test]
+fn quantised_rows_move_as_they_are() {
+    let tokens: Vec<u32> = (0..30).map(|i| i * i * 7 % 23).collect();
+    for config in [config(), one_head_of(32)] {
+        let (device, model) = model(ModelConfig { sliding_window: Some(4), ..config });
+        let all = |piece| {
+            let options = CacheOptions { piece, ..CacheOptions::new(vec![30]).dtype(DType::Q8_0) };
+            let mut decoder = Decoder::with_cache(&model, &options).unwrap();
+            let feed = |part: &[u32]| feed(&device, &mut decoder, part, Want::All);
+            tokens.chunks(3).flat_map(feed).collect::<Vec<f64>>()
+        };
+        assert_eq!(all(3), all(30));
+    }
+}
+
+/// A key-value head of so many elements.
+fn one_head_of(elements: usize) -> ModelConfig {
+    let mut c = config();
+    (c.num_key_value_heads, c.head_dim) = (1, elements);
+    c
+}
+
 #[test]
 fn sequences_get_together_what_they_get_alone() {
-    let (_, model) = model(config());
+    let mut latent = config();
+    latent.attention =
+        AttentionKind::Latent(Latent { q_lora_rank: None, kv_lora_rank: 40, v_head_dim: 5, norm_eps: 1e-6 });
+    latent.num_key_value_heads = latent.num_attention_heads;
+    latent.qk_norm = QkNorm::None;
+    for (dtype, config) in [
+        (DType::F32, config()),
+        (DType::Q8_0, config()),
+        (DType::Q8_0, one_head_of(32)),
+        (DType::Q8_0, latent),
+    ] {
+        get_together_what_they_get_alone(dtype, config);
+    }
+}
+
+fn get_together_what_they_get_alone(dtype: DType, config: ModelConfig) {
+    let (_, model) = model(config);
     let prompts: [&[u32]; 4] = [&[3, 1, 4, 1, 5], &[9], &[2, 6, 5], &[2, 6, 5]];
     let next = |sequence: usize, i: usize| ((7 * sequence + 3 * i) % 23) as u32;
     // Sequences end after so many steps.
     let steps = [2, 6, 1, 4];
-    let options = CacheOptions::new(vec![8, 7, 4, 9]);
+    let options = CacheOptions::new(vec![8, 7, 4, 9]).dtype(dtype);
     let mut decoder = Decoder::with_cache(&model, &options).unwrap();
     for s in [0, 2, 1] {
         decoder.feed_to(s, prompts[s]).unwrap();
@@ -185,10 +224,12 @@ fn sequences_get_together_what_they_get_alone() {
         }
     }
     for s in 0..4 {
-        let mut alone = Decoder::new(&model, 12).unwrap();
+        let options = CacheOptions::new(vec![12]).dtype(dtype);
+        let mut alone = Decoder::with_cache(&model, &options).unwrap();
         alone.feed(prompts[s], Want::Last).unwrap();
         for (i, row) in together[s].iter().enumerate() {
-            assert_eq!(&alone.feed(&[next(s, i)], Want::Last).unwrap().logits, row, "{s}, step {i}");
+            let fed = alone.feed(&[next(s, i)], Want::Last).unwrap();
+            assert_eq!(&fed.logits, row, "{dtype}: {s}, step {i}");
         }
     }
 }
