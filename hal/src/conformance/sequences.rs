@@ -170,15 +170,15 @@ pub fn products(d: &dyn Device, seed: u64, dtype: DType, weights: DType) -> Chec
     Ok(())
 }
 
-/// Gate and up, the SwiGLU of them, and down; with weights both ways round.
-pub fn gated(d: &dyn Device, seed: u64, dtype: DType, by_rows: bool) -> Checked {
+/// Gate and up, the SwiGLU of them, and down; with weights both ways round, which `by_rows` are of type `dtype`.
+pub fn gated(d: &dyn Device, seed: u64, dtype: DType, of_weights: DType, by_rows: bool) -> Checked {
     for (rows, n) in [(1, 38), (5, 38), (70, 40), (33, 150)] {
         let h = 24;
         let mut s = Sequence::new(seed, "gated", dtype);
         let x = s.normal(&[rows, h], 1.0);
         let weights = |s: &mut Sequence, from, to| match by_rows {
             true => s.normal(&[from, to], 0.3),
-            false => s.weights(dtype, &[to, from]),
+            false => s.weights(of_weights, &[to, from]),
         };
         let (gate, up, down) = (weights(&mut s, h, n), weights(&mut s, h, n), weights(&mut s, n, h));
         let (gate, up) = (s.product(&x, gate, None), s.product(&x, up, None));

@@ -120,6 +120,20 @@ pub fn matmul(c: &mut Cases) {
         let y = c.out(F32, &[1, 3]);
         c.add("cancelling", plain.clone(), vec![a, b], vec![y]);
     }
+    // Activations in f32 with weights in bf16, of a model; some of them large, or no normal numbers in bf16.
+    for (b, m, k, n) in [(1, 1, 33, 9), (1, 18, 40, 24), (2, 13, 9, 7), (1, 150, 72, 136), (1, 4, 0, 3)] {
+        let mut a = c.data.normal(F32, &[b, m, k], 1.0);
+        for (x, scale) in a.data.iter_mut().zip([1e30, 1e-30, -1e-38, 1e-42, 0.0].into_iter().cycle()).take(k)
+        {
+            *x *= scale;
+        }
+        let w = c.data.normal(BF16, &[b, k, n], 1.0);
+        let bias = c.data.normal(F32, &[n], 1.0);
+        let x = vec![a.rounded().into(), w.into(), bias.into()];
+        let y = c.out(F32, &[b, m, n]);
+        let kind = OpKind::Matmul { accumulate: m == 13, bias: true };
+        if m == 150 { c.add("f32 by bf16", kind, x, vec![y]) } else { c.all("f32 by bf16", kind, x, vec![y]) }
+    }
     // More columns than kernels take together, in rows of whole pieces of 16 bytes but not of whole tiles.
     for dtype in [BF16, F16] {
         let x =
@@ -193,6 +207,8 @@ pub fn grouped(c: &mut Cases) {
         add(c, [BF16; 3], (rows, k, n), false);
     }
     add(c, [F16, F16, F32], (150, 72, 136), false);
+    add(c, [F32, BF16, F32], (13, 9, 7), true);
+    add(c, [F32, BF16, F32], (150, 72, 136), false);
     for block in [Q8_0, Q4_0] {
         add(c, [F32, block, F32], (12, 64, 32), true);
         add(c, [BF16, block, BF16], (9, 32, 96), false);
@@ -246,4 +262,6 @@ pub fn grouped_weight(c: &mut Cases) {
         add(c, [BF16, BF16, F32], (rows, m, n), false);
     }
     add(c, [F16, F16, BF16], (150, 72, 136), false);
+    add(c, [F32, BF16, F32], (13, 9, 7), true);
+    add(c, [F32, BF16, F32], (150, 72, 136), false);
 }

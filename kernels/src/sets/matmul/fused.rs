@@ -1,5 +1,5 @@
 //! Products of the same rows: of a few, queries, keys and values; gate and up, with the SwiGLU of them, which tensor
-//! cores do for any number of rows.
+//! cores do for any number of rows. Rows that tensor cores need cut into parts are cut once.
 
 use super::kernel::{self, Family, Kernel};
 use super::mma;
@@ -42,7 +42,7 @@ impl Found {
         {
             return found(problems, Some(super::problem::batch(&swiglu.outputs[0])));
         }
-        if kernel.family != Family::Rows {
+        if kernel.family != Family::Rows && mma::parts(&problems[0]) == 1 {
             return None;
         }
         if let Some((third, other)) = ops.get(2).and_then(|op| side(op, on))
@@ -96,8 +96,12 @@ impl Fusion for Products {
         let Some(Found { problems, kernel, gated }) = Found::of(ops, on) else {
             return Err(to.unsupported(&ops[0].desc(), "no kernel for several products"));
         };
-        if let (Family::Mma(pipeline), Some(inner), [gate, up]) = (kernel.family, &gated, &problems[..]) {
-            return mma::lower_gated(kernel, pipeline, [gate, up], inner, to);
+        match (kernel.family, &gated, &problems[..]) {
+            (Family::Mma(pipeline), Some(inner), [gate, up]) => {
+                return mma::lower_gated(kernel, pipeline, [gate, up], inner, to);
+            }
+            (Family::Mma(pipeline), None, problems) => return mma::lower(kernel, pipeline, problems, to),
+            _ => {}
         }
         let tile = kernel.tile();
         let launch = kernel.launch(template!("matmul_rows.wgsl"), to);

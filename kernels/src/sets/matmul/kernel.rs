@@ -110,13 +110,14 @@ impl Kernel {
             (false, true) => 128,
             (false, false) => 64,
         });
-        let work = busy.saturating_mul(rows * columns).saturating_mul(p.mean_sum().max(1));
+        let parts = if matches!(self.family, Family::Mma(_)) { mma::parts(p) } else { 1 };
+        let work = busy.saturating_mul(rows * columns * parts).saturating_mul(p.mean_sum().max(1));
         compile + work.saturating_mul(1000) / self.speed[usize::from(!software)]
     }
 
     pub fn lower(&self, p: &Problem, to: &mut Lowering<'_>) -> Result<()> {
         let template = match self.family {
-            Family::Mma(pipeline) => return mma::lower(self, pipeline, p, to),
+            Family::Mma(pipeline) => return mma::lower(self, pipeline, std::slice::from_ref(p), to),
             Family::Quantised { blocks } => return quantised::lower(self, blocks, p, to),
             Family::Registers => template!("matmul_registers.wgsl"),
             Family::Shared => template!("matmul_shared.wgsl"),

@@ -1,12 +1,17 @@
 //! Tiles on tensor cores, for CUDA's devices: factors of one 16-bit type, sums in f32.
+//!
+//! Where `a` is f32 and `b` bf16, as activations and weights are, `a` is cut into three numbers of bf16 that add up to
+//! it exactly, and the products of each are added: three times the work on units that do many times as much.
 
 use super::kernel::{Family, Kernel};
 use super::problem::{By, Experts, Problem, SEVERAL};
+use super::rows;
 use crate::lowering::is_aligned;
 use crate::sets::has_mma;
+use crate::sets::rows::items;
 use crate::source::cuda_template;
-use crate::{LaunchBuilder, Lowering};
-use halite_hal::{DeviceInfo, Result, TensorRef};
+use crate::{LaunchBuilder, Lowering, template};
+use halite_hal::{DType, DeviceInfo, Result, TensorRef};
 
 /// What belongs to a tile beside its size.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +45,9 @@ pub(super) const KERNELS: &[Kernel] = &[
     tile("mma-16x128x64", [16, 32], [1, 4], [64, 4, 2], 3000),
 ];
 
+/// See [`parts`].
+const PARTS: usize = 3;
+
 /// Columns of c that a band of tiles has: 28 MiB of b, where sums have 7168 terms.
 const BAND: usize = 2048;
 
@@ -49,10 +57,18 @@ pub(super) fn bytes(kernel: &Kernel, pipeline: Pipeline) -> usize {
     2 * pipeline.depth * (rows + columns) * pipeline.stages
 }
 
+/// Numbers that an element of a is cut into.
+pub(super) fn parts(p: &Problem) -> usize {
+    if p.a.dtype == DType::F32 { PARTS } else { 1 }
+}
+
 /// Whether such a product can be done.
 pub(super) fn suits(p: &Problem, info: &DeviceInfo) -> bool {
-    has_mma(info, p.a.dtype)
-        && p.a.dtype == p.b.dtype
+    // Sums of parts are as precise as they are kept. Few rows take the time of reading b, which parts read three times.
+    let cut = [p.a.dtype, p.b.dtype, p.c.dtype] == [DType::F32, DType::BF16, DType::F32]
+        && rows::SIZES.iter().all(|&few| few < p.mean_rows());
+    has_mma(info, p.b.dtype)
+        && (p.a.dtype == p.b.dtype || cut)
         && p.c.dtype.is_float()
         && p.bias.as_ref().is_none_or(|bias| bias.dtype.is_float())
 }
@@ -72,8 +88,58 @@ fn copied_by_pieces(p: &Problem) -> [bool; 2] {
     [a, b]
 }
 
-/// Lowers a product.
-pub(super) fn lower(kernel: &Kernel, pipeline: Pipeline, p: &Problem, to: &mut Lowering<'_>) -> Result<()> {
+/// Lowers products of the same `a`.
+pub(super) fn lower(
+    kernel: &Kernel,
+    pipeline: Pipeline,
+    problems: &[Problem],
+    to: &mut Lowering<'_>,
+) -> Result<()> {
+    if parts(&problems[0]) == 1 {
+        return problems.iter().try_for_each(|p| product(kernel, pipeline, p, to));
+    }
+    let cut = cut(&problems[0], to)?;
+    for p in problems {
+        for (i, a) in cut.iter().enumerate() {
+            let bias = p.bias.clone().filter(|_| i == 0);
+            let part = Problem { a: a.clone(), bias, accumulate: p.accumulate || i > 0, ..p.clone() };
+            product(kernel, pipeline, &part, to)?;
+        }
+    }
+    Ok(())
+}
+
+/// `a` in parts of bf16, contiguous along the same axis as it is.
+fn cut(p: &Problem, to: &mut Lowering<'_>) -> Result<[TensorRef; PARTS]> {
+    let across = p.a_by() == By::Mn;
+    let a = if across { p.a.clone().transpose(1, 2) } else { p.a.clone() };
+    // One matrix, if all are the same.
+    let matrices = if a.strides[0] == 0 { a.shape[0].min(1) } else { a.shape[0] };
+    let a = a.slice(0, 0, matrices);
+    let [z, rows, columns] = [a.shape[0], a.shape[1], a.shape[2]];
+    // Rows begin where they can be copied by 16 bytes.
+    let pitch = columns.next_multiple_of(8);
+    let shape = [z, rows, columns];
+    let mut scratch = || -> Result<TensorRef> {
+        Ok(to.scratch(DType::BF16, &[z, rows, pitch])?.with_layout(&shape, &[rows * pitch, pitch, 1]))
+    };
+    let cut = [scratch()?, scratch()?, scratch()?];
+    let most = to.info.max_workgroup_size;
+    let launch = to.launch(template!("bf16_parts.wgsl")).input("x", &a).param("n1", rows);
+    let launch = launch.output("high", &cut[0]).output("middle", &cut[1]).output("low", &cut[2]);
+    items(launch, most, z * rows, columns)?;
+    Ok(cut.map(|part| {
+        let part = if p.a.shape[0] > z {
+            part.clone().with_layout(&[p.a.shape[0], rows, columns], &[0, pitch, 1])
+        } else {
+            part
+        };
+        if across { part.transpose(1, 2) } else { part }
+    }))
+}
+
+/// Lowers a product of 16-bit factors.
+fn product(kernel: &Kernel, pipeline: Pipeline, p: &Problem, to: &mut Lowering<'_>) -> Result<()> {
     let tile = kernel.tile();
     let [a, b] = copied_by_pieces(p);
     let launch = launch(kernel, pipeline, tile, to).literal("gated", false);
@@ -104,7 +170,7 @@ pub(super) fn lower_gated(
 
 /// Whether one kernel can do both products and the SwiGLU of them.
 pub(super) fn gates([gate, up]: [&Problem; 2], inner: &TensorRef) -> bool {
-    gate.b_by() == up.b_by() && gate.b.dtype == up.b.dtype && inner.dtype.is_float()
+    parts(gate) == 1 && gate.b_by() == up.b_by() && gate.b.dtype == up.b.dtype && inner.dtype.is_float()
 }
 
 /// A launch with workgroups of a kernel's size that compute tiles of this size.
@@ -141,7 +207,7 @@ mod tests {
     use crate::sets::matmul::tests::t;
     use crate::sets::tests::cuda;
     use crate::{KernelSet, Traits, Variant};
-    use halite_hal::{DType, Op};
+    use halite_hal::Op;
 
     /// Names of the variants on tensor cores.
     fn native(op: &Op, info: &DeviceInfo) -> Vec<String> {
@@ -200,10 +266,14 @@ mod tests {
         assert_eq!(first([1024, 1024, 1024]), "mma-64x128x64");
         assert_eq!(first([16, 4096, 4096]), "mma-16x128x64");
         assert!(first([1, 4096, 4096]).starts_with("rows"));
+        // Activations in f32: as soon as three products are less work than one elsewhere.
+        let first = |size| Matmul.variants(&op(f, b, size).desc(), &cuda())[0].to_string();
+        assert_eq!(first([8192, 4096, 7168]), "mma-128x256x32");
+        assert!([1, 8].iter().all(|&m| first([m, 4096, 4096]).starts_with("rows")));
         let mut without = cuda();
         without.matrix.clear();
         for (op, info) in
-            [(op(b, b, [64; 3]), without), (op(f, f, [64; 3]), cuda()), (op(h, b, [64; 3]), cuda())]
+            [(op(b, b, [64; 3]), without), (op(f, h, [64; 3]), cuda()), (op(h, b, [64; 3]), cuda())]
         {
             assert_eq!(native(&op, &info), [""; 0]);
         }
