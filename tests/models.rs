@@ -119,7 +119,7 @@ fn quantized_weights_give_the_same_logits_on_every_device() {
         place.ok(&format!("inspect logits --model {file} {ids} --device {device}"));
         tensors(&place.path("l.st"))["logits.33"].1.clone()
     };
-    for name in ["f16", "q8_0", "q4_k"] {
+    for name in ["f16", "bf16", "q8_0", "q4_k"] {
         place.ok(&format!("convert --model mixtral --out {name}.gguf --type {name}"));
         let want = logits(&format!("{name}.gguf"), "cpu:0");
         let mean = want.iter().sum::<f64>() / want.len() as f64;
@@ -160,6 +160,19 @@ fn caches_of_few_bits_take_less_memory_and_foretell_nearly_as_well() {
     assert_eq!(bytes("q8_0"), 64 * 2 * 2 * 2 * 34);
     // Two layers, keys and values of one head of 16.
     assert_eq!(bytes("f32"), 64 * 2 * 2 * 16 * 4);
+}
+
+/// A tokenizer goes with its model from a folder to a GGUF file.
+#[test]
+fn a_trained_model_continues_text_out_of_a_gguf_file() {
+    let place = Place::with_run();
+    place.ok("train --config run.toml --steps 20 --tokenizer bpe --out run");
+    place.ok("convert --model run --out run.gguf");
+    let said = |model: &str| {
+        let line = format!("generate --model {model} --device cpu --temperature 0 -n 12 --json --prompt");
+        place.ok(&format!("{line} it")).json()["tokens"].clone()
+    };
+    assert_eq!(said("run.gguf"), said("run"));
 }
 
 #[test]

@@ -41,6 +41,24 @@ fn it_answers_and_continues_on_every_device() {
     }
 }
 
+#[test]
+fn it_chats_as_before_after_the_way_to_a_folder_and_back() {
+    let Some(model) = model() else { return };
+    let place = Place::new();
+    place.ok(&format!("convert --model {} --out folder --type bf16", model.display()));
+    place.ok("convert --model folder --out back.gguf --type bf16");
+    let said = |model: &str| {
+        let script = format!(
+            "echo 'Name a colour.' | \"$HALITE\" chat --model {model} --device cpu -n 8 --temperature 0"
+        );
+        let ran: common::Ran = place.script(&script).output().unwrap().into();
+        assert_eq!(ran.code, Some(0), "{model}: {}", ran.stderr);
+        ran.stdout
+    };
+    assert_eq!(said("back.gguf"), said("folder"));
+    assert_eq!(said("folder"), said(&model.display().to_string()));
+}
+
 /// What llama-perplexity (llama_cpp_python 0.3.36) says of the same file and text, with an f32 cache.
 const LLAMA_CPP: f64 = 47.3317;
 

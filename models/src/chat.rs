@@ -9,6 +9,7 @@ mod session;
 mod template;
 
 pub use session::{Session, SessionOptions, Statistics, Turn};
+pub(crate) use template::source_in;
 pub use template::{ChatTemplate, TemplateError};
 
 /// One message of a chat.

@@ -5,10 +5,13 @@
 //! what llama.cpp gives them: `Q4_K` becomes `Q5_0`, and what has no blocks of 32 either f16. The head of a model
 //! that is quantised to fewer than 8 bits is `Q6_K`, or `Q8_0` where rows have no blocks of 256.
 
-use crate::config::{LayerParam, ParamId, ParamSpec, parameters};
+use crate::chat::source_in;
+use crate::checkpoint;
+use crate::config::{LayerParam, ModelConfig, ParamId, ParamSpec, parameters};
 use crate::gguf::{GgmlType, GgufExport, GgufWriter};
 use crate::open::ModelFiles;
 use crate::replace::replace_file;
+use crate::tokenizer::{GgufVocab, Tokenizer};
 use crate::weights::{
     BoxError, Dtype, ParameterSource, TensorSource, Values, WeightsError, push_parameters, save_tensors,
 };
@@ -63,7 +66,7 @@ fn converted(values: Values<'_>, spec: &ParamSpec, to: DType) -> Result<Vec<u8>>
 
 /// Writes a GGUF file, which replaces an older one when it is complete. `done` hears of each tensor that is
 /// written, and how many there are. Returns whether the tokenizer is in it: that of a GGUF file is, that of a
-/// folder isn't.
+/// folder if GGUF can say what it does.
 pub fn to_gguf(from: &ModelFiles, wanted: DType, path: &Path, done: &dyn Fn(usize)) -> Result<bool> {
     let config = from.config();
     let export = GgufExport::new(config)?;
@@ -91,11 +94,11 @@ pub fn to_gguf(from: &ModelFiles, wanted: DType, path: &Path, done: &dyn Fn(usiz
     Ok(tokenizer)
 }
 
-/// The metadata of a GGUF file's tokenizer, as they are.
+/// The metadata of a GGUF file's tokenizer, as they are, or those that a folder's tokenizer comes to.
 fn copy_tokenizer(from: &ModelFiles, writer: &mut GgufWriter<'_>) -> Result<bool> {
-    let ModelFiles::Gguf(model) = from else {
-        writer.metadata("tokenizer.ggml.model", "none")?;
-        return Ok(false);
+    let model = match from {
+        ModelFiles::Gguf(model) => model,
+        ModelFiles::Folder(folder) => return write_tokenizer(folder, from, writer),
     };
     // These the configuration has written.
     let written =
@@ -108,8 +111,82 @@ fn copy_tokenizer(from: &ModelFiles, writer: &mut GgufWriter<'_>) -> Result<bool
     Ok(true)
 }
 
+fn write_tokenizer(
+    folder: &checkpoint::Model,
+    from: &ModelFiles,
+    writer: &mut GgufWriter<'_>,
+) -> Result<bool> {
+    let config = &folder.config;
+    let found = match folder.dir.join("tokenizer.json").exists() {
+        true => vocabulary(config, from.tokenizer()?)?,
+        false => None,
+    };
+    let Some(mut vocab) = found else {
+        writer.metadata("tokenizer.ggml.model", "none")?;
+        return Ok(false);
+    };
+    vocab.chat_template = source_in(&folder.dir)?.0;
+    // The configuration has written those that it has.
+    for (key, id, known) in [
+        ("bos", vocab.bos_id, config.bos_token_id.is_some()),
+        ("eos", vocab.eos_id, !config.eos_token_ids.is_empty()),
+    ] {
+        if let Some(id) = id.filter(|_| !known) {
+            writer.metadata(&format!("tokenizer.ggml.{key}_token_id"), id)?;
+        }
+    }
+    vocab.write(writer)?;
+    Ok(true)
+}
+
+/// What a GGUF file says of a tokenizer, whose texts begin and end as the configuration says.
+fn vocabulary(config: &ModelConfig, mut tokenizer: Tokenizer) -> Result<Option<GgufVocab>> {
+    if let Some(id) = config.bos_token_id {
+        tokenizer.set_bos_id(id)?;
+    }
+    if let Some(&id) = config.eos_token_ids.first() {
+        tokenizer.set_eos_id(id)?;
+    }
+    Ok(GgufVocab::of(&tokenizer, config.vocab_size)?)
+}
+
+/// What a folder says of chats: the template, and the names of special tokens.
+fn beside_tokenizer(from: &ModelFiles) -> Result<Vec<(&'static str, String)>> {
+    const TEMPLATE: &str = "chat_template.jinja";
+    const TOKENS: &str = "tokenizer_config.json";
+    let mut files = Vec::new();
+    match from {
+        ModelFiles::Folder(folder) => {
+            for name in [TEMPLATE, TOKENS] {
+                let path = folder.dir.join(name);
+                match std::fs::read_to_string(&path) {
+                    Ok(content) => files.push((name, content)),
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(source) => return Err(WeightsError::Io { path, source }.into()),
+                }
+            }
+        }
+        ModelFiles::Gguf(model) => {
+            let Ok(vocab) = GgufVocab::read(model.gguf()) else { return Ok(files) };
+            let Some(template) = vocab.chat_template else { return Ok(files) };
+            let ids =
+                [("bos", vocab.bos_id), ("eos", vocab.eos_id), ("unk", vocab.unk_id), ("pad", vocab.pad_id)];
+            let token = |(name, id): (&str, Option<u32>)| {
+                let token = vocab.tokens.get(id? as usize)?;
+                Some((format!("{name}_token"), token.as_str().into()))
+            };
+            let tokens: serde_json::Map<String, serde_json::Value> =
+                ids.into_iter().filter_map(token).collect();
+            files.push((TEMPLATE, template));
+            files.push((TOKENS, format!("{:#}\n", serde_json::Value::Object(tokens))));
+        }
+    }
+    Ok(files)
+}
+
 /// Writes a Hugging Face folder: `config.json`, `model.safetensors`, and `tokenizer.json` if the model has a
-/// tokenizer, which is returned. The weights are f32, f16 or bf16.
+/// tokenizer, which is returned; with it go the chat template and the names of special tokens. The weights are f32,
+/// f16 or bf16.
 pub fn to_folder(from: &ModelFiles, wanted: DType, dir: &Path, done: &dyn Fn(usize)) -> Result<bool> {
     let config = from.config();
     let (name, stored) = match wanted {
@@ -146,6 +223,9 @@ pub fn to_folder(from: &ModelFiles, wanted: DType, dir: &Path, done: &dyn Fn(usi
     let mut json = config.to_json();
     json["torch_dtype"] = name.into();
     file(&dir.join("config.json"), format!("{json:#}\n").as_bytes())?;
+    for (name, content) in beside_tokenizer(from)? {
+        file(&dir.join(name), content.as_bytes())?;
+    }
     match from.tokenizer() {
         Ok(tokenizer) => {
             tokenizer.save(dir.join("tokenizer.json"))?;

@@ -8,6 +8,7 @@ mod bytes;
 mod gguf;
 mod pre;
 mod stream;
+mod to_gguf;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

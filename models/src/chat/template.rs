@@ -165,20 +165,9 @@ impl ChatTemplate {
     /// The template of a model folder: `chat_template.jinja`, or what `tokenizer_config.json` has under
     /// `chat_template`; of several the one named "default". The latter also has the special tokens.
     pub fn open_folder(dir: &Path) -> Result<Self, TemplateError> {
-        let config_path = dir.join("tokenizer_config.json");
-        let config: Json = match read(&config_path)? {
-            None => Json::Null,
-            Some(text) => serde_json::from_str(&text).map_err(|e| TemplateError::Malformed {
-                path: config_path.clone(),
-                reason: format!("not valid JSON: {e}"),
-            })?,
-        };
-        let source = match read(&dir.join("chat_template.jinja"))? {
-            Some(text) => text,
-            None => match chosen(&config["chat_template"], &config_path)? {
-                Some(text) => text,
-                None => return Err(TemplateError::Missing { origin: dir.display().to_string() }),
-            },
+        let (source, config) = source_in(dir)?;
+        let Some(source) = source else {
+            return Err(TemplateError::Missing { origin: dir.display().to_string() });
         };
         let text = |token: &Json| token.as_str().or_else(|| token["content"].as_str()).map(String::from);
         let named = config.as_object().into_iter().flatten().filter(|(key, _)| key.ends_with("_token"));
@@ -244,6 +233,23 @@ fn read(path: &Path) -> Result<Option<String>, TemplateError> {
         return Err(TemplateError::Malformed { path: path.into(), reason });
     }
     std::fs::read_to_string(path).map(Some).map_err(failed)
+}
+
+/// The text of the template of a model folder, if it has one, and its `tokenizer_config.json`, or null.
+pub(crate) fn source_in(dir: &Path) -> Result<(Option<String>, Json), TemplateError> {
+    let config_path = dir.join("tokenizer_config.json");
+    let config: Json = match read(&config_path)? {
+        None => Json::Null,
+        Some(text) => serde_json::from_str(&text).map_err(|e| TemplateError::Malformed {
+            path: config_path.clone(),
+            reason: format!("not valid JSON: {e}"),
+        })?,
+    };
+    let source = match read(&dir.join("chat_template.jinja"))? {
+        Some(text) => Some(text),
+        None => chosen(&config["chat_template"], &config_path)?,
+    };
+    Ok((source, config))
 }
 
 /// The template of a `tokenizer_config.json`: a string, or a list of names and templates.

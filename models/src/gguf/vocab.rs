@@ -1,6 +1,6 @@
 //! The tokenizer and the chat template that a GGUF file carries.
 
-use super::{Gguf, GgufError};
+use super::{Gguf, GgufError, GgufWriter};
 use crate::tokenizer::GgufVocab;
 
 impl GgufVocab {
@@ -31,5 +31,42 @@ impl GgufVocab {
             add_space_prefix: gguf.get("tokenizer.ggml.add_space_prefix")?,
             chat_template: text("tokenizer.chat_template")?,
         })
+    }
+
+    /// Writes all but the tokens that begin and end a text, which are the configuration's.
+    ///
+    /// # Errors
+    /// When a key is there already.
+    pub fn write(&self, to: &mut GgufWriter<'_>) -> Result<(), GgufError> {
+        to.metadata("tokenizer.ggml.model", &*self.model)?;
+        if let Some(pre) = &self.pre {
+            to.metadata("tokenizer.ggml.pre", &**pre)?;
+        }
+        to.array("tokenizer.ggml.tokens", self.tokens.iter().map(String::as_str))?;
+        to.array("tokenizer.ggml.token_type", self.token_types.iter().copied())?;
+        if !self.merges.is_empty() {
+            to.array("tokenizer.ggml.merges", self.merges.iter().map(String::as_str))?;
+        }
+        if !self.scores.is_empty() {
+            to.array("tokenizer.ggml.scores", self.scores.iter().copied())?;
+        }
+        for (key, id) in [("unknown", self.unk_id), ("padding", self.pad_id)] {
+            if let Some(id) = id {
+                to.metadata(&format!("tokenizer.ggml.{key}_token_id"), id)?;
+            }
+        }
+        for (key, add) in [
+            ("add_bos_token", self.add_bos),
+            ("add_eos_token", self.add_eos),
+            ("add_space_prefix", self.add_space_prefix),
+        ] {
+            if let Some(add) = add {
+                to.metadata(&format!("tokenizer.ggml.{key}"), add)?;
+            }
+        }
+        match &self.chat_template {
+            Some(template) => to.metadata("tokenizer.chat_template", &**template),
+            None => Ok(()),
+        }
     }
 }

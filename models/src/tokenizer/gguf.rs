@@ -28,10 +28,10 @@ const MAX_MERGES: usize = 1 << 28;
 const SPACE: &str = "▁";
 
 // Types of tokens.
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const BYTE: i32 = 6;
+pub(super) const UNKNOWN: i32 = 2;
+pub(super) const CONTROL: i32 = 3;
+pub(super) const USER_DEFINED: i32 = 4;
+pub(super) const BYTE: i32 = 6;
 
 /// What a GGUF file says about its tokenizer; what it doesn't say is empty or `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -330,4 +330,4 @@ impl GgufVocab {
 
 #[cfg(test)]
 #[path = "gguf_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -45,6 +45,14 @@ const FIXTURES: [&str; 5] = [
     include_str!("../../tests/data/gguf/phi-3.json"),
 ];
 
+/// Vocabularies, and texts with their ids.
+pub(in crate::tokenizer) fn fixtures() -> impl Iterator<Item = (GgufVocab, Vec<(String, Vec<u32>)>)> {
+    FIXTURES.into_iter().map(|json| {
+        let (vocab, samples) = fixture(json);
+        (vocab, samples.into_iter().map(|s| (s.text, s.ids)).collect())
+    })
+}
+
 #[test]
 fn ids_are_those_of_the_models_tokenizers_and_survive_saving() {
     for json in FIXTURES {

@@ -28,7 +28,8 @@ const fn kind(names: &'static [&'static str], patterns: &'static [&'static str])
     Kind { names, patterns, ignore_merges: false, add_bos: false }
 }
 
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+/// What [`ByteLevel`] cuts by.
+pub(super) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const GPT4O: &str = concat!(
@@ -152,6 +153,21 @@ impl Kind {
     /// The kind of that name.
     pub fn named(name: &str) -> Option<&'static Kind> {
         KINDS.iter().find(|kind| kind.names.contains(&name))
+    }
+
+    /// All of them.
+    pub fn all() -> &'static [Kind] {
+        KINDS
+    }
+
+    /// Its patterns, in the order in which they cut.
+    pub fn patterns(&self) -> &'static [&'static str] {
+        self.patterns
+    }
+
+    /// Its best known name.
+    pub fn name(&self) -> &'static str {
+        self.names[0]
     }
 
     /// All names, for messages.
