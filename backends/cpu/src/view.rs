@@ -3,7 +3,7 @@
 //! A kernel works on rows of f32. Where a row lies so in memory it is used in place; otherwise it is
 //! converted into scratch memory, and back.
 
-use crate::simd::{blocks, convert};
+use crate::simd::{blocks, convert, prefetch};
 use half::{bf16, f16};
 use halite_hal::{DType, MAX_RANK, Packing, Shape, Strides, TensorRef};
 
@@ -208,6 +208,12 @@ impl Row {
                 other => unreachable!("{other} is never written"),
             }
         }
+    }
+
+    /// Fetches the elements of a row without gaps, or what lies beyond the last one.
+    pub(crate) fn prefetch(&self) {
+        let bytes = self.len / self.dtype.block_elems() * self.dtype.block_bytes();
+        (0..bytes).step_by(64).for_each(|line| prefetch(self.ptr.wrapping_add(line)));
     }
 
     /// The address of the elements, if they are f32 without gaps.

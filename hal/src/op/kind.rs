@@ -222,7 +222,8 @@ pub enum OpKind {
         interleaved: bool,
     },
     /// `q [tokens, heads, d], k [kv, kv_heads, d], v [kv, kv_heads, dv], seqs [n, 4] →
-    /// o [tokens, heads, dv], lse [tokens, heads] f32`, floats. Each row of `seqs` is
+    /// o [tokens, heads, dv], lse [tokens, heads] f32`, floats; `k` and `v` may be
+    /// [`Q8_0`](crate::DType::Q8_0). Each row of `seqs` is
     /// `(q_start, q_len, kv_start, kv_len)`: query `i` of it stands at position
     /// `p = kv_len − q_len + i`, and key `j` at position `j`. Head `h` uses kv head
     /// `h / (heads / kv_heads)`. `o = softmax(scale · q·k)·v` over the visible keys, `lse` the

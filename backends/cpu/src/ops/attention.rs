@@ -96,7 +96,10 @@ pub(super) unsafe fn head_rows(
         let offset = first * x.strides[0] + head * x.strides[1];
         return (x.ptr.wrapping_add(4 * offset).cast(), x.strides[0]);
     }
+    // The rows of a head lie too far apart for the processor to fetch them by itself.
+    const AHEAD: usize = 12;
     for (r, out) in (first..first + rows).zip(buffer.chunks_exact_mut(d.max(1))) {
+        x.row2(r + AHEAD, head).prefetch();
         // SAFETY: by the caller.
         unsafe { x.row2(r, head).load(out) };
     }

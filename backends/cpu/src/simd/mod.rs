@@ -15,15 +15,21 @@ use std::sync::OnceLock;
 /// How far ahead of its use a stream of weights is fetched, in bytes.
 const AHEAD: usize = 1536;
 
-/// Fetches what lies [`AHEAD`] of an address in a stream of weights, or beyond its end.
+/// Fetches the line of an address, which may be any.
 #[inline(always)]
-fn prefetch_ahead(_p: *const u8) {
+pub(crate) fn prefetch(_p: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 processor has the instruction, and the address may be any.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(_p.wrapping_add(AHEAD).cast());
+        _mm_prefetch::<_MM_HINT_T0>(_p.cast());
     }
+}
+
+/// Fetches what lies [`AHEAD`] of an address in a stream of weights, or beyond its end.
+#[inline(always)]
+fn prefetch_ahead(p: *const u8) {
+    prefetch(p.wrapping_add(AHEAD));
 }
 
 /// The instruction sets that there are copies for.
