@@ -111,15 +111,16 @@ fn copy_tokenizer(from: &ModelFiles, writer: &mut GgufWriter<'_>) -> Result<bool
     Ok(true)
 }
 
+/// The metadata of a folder's tokenizer and chat template, if there is one that works and GGUF can say what it does.
 fn write_tokenizer(
     folder: &checkpoint::Model,
     from: &ModelFiles,
     writer: &mut GgufWriter<'_>,
 ) -> Result<bool> {
     let config = &folder.config;
-    let found = match folder.dir.join("tokenizer.json").exists() {
-        true => vocabulary(config, from.tokenizer()?)?,
-        false => None,
+    let found = match from.tokenizer().and_then(|tokenizer| vocabulary(config, tokenizer)) {
+        Err(Error::Tokenizer(_)) => None,
+        found => found?,
     };
     let Some(mut vocab) = found else {
         writer.metadata("tokenizer.ggml.model", "none")?;
@@ -257,5 +258,19 @@ mod tests {
                 assert_eq!(found.dtype, written_type(&spec, false, DType::Q8_0), "{}", spec.name);
             }
         }
+    }
+
+    #[test]
+    fn a_tokenizer_that_does_not_work_is_left_behind() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/mixtral");
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["config.json", "model.safetensors"] {
+            std::fs::copy(folder.join(name), dir.path().join(name)).unwrap();
+        }
+        std::fs::write(dir.path().join("tokenizer.json"), "{").unwrap();
+        let from = ModelFiles::open(dir.path()).unwrap();
+        let path = dir.path().join("model.gguf");
+        assert!(!to_gguf(&from, DType::F32, &path, &|_| ()).unwrap());
+        assert!(ModelFiles::open(&path).unwrap().tokenizer().is_err());
     }
 }

@@ -91,12 +91,16 @@ impl Array {
         Array::new(view.dtype, &view.shape, values)
     }
 
-    /// Writes the values, rounded to the view's dtype, to a view of memory that starts with `bytes`.
+    /// Writes the values, rounded to the view's dtype, to a view of memory that starts with `bytes`. A block that
+    /// holds its values already stays as it is.
     ///
     /// # Panics
-    /// When the view has another shape, is of a block type, or reaches beyond the bytes.
+    /// When the view has another shape, reaches beyond the bytes, or has blocks that don't lie along its last axis.
     pub fn write(&self, view: &TensorRef, bytes: &mut [u8]) {
         assert_eq!(self.shape, view.shape, "a view of another shape");
+        if view.dtype.is_block() {
+            return write_blocks(view, &self.data, bytes);
+        }
         let mut values = self.data.iter();
         for_each_offset(&view.shape, &view.strides, view.offset, &mut |at| {
             encode(view.dtype, bytes, at, *values.next().expect("as many values as elements"));
@@ -140,6 +144,20 @@ fn round_binary(x: f64, mantissa_bits: i32, min_exponent: i32, max: f64) -> f64 
     let step = 2f64.powi(exponent.max(min_exponent) - mantissa_bits);
     let y = (x / step).round_ties_even() * step;
     if y.abs() > max { f64::INFINITY.copysign(x) } else { y }
+}
+
+/// [`Array::write`] to blocks along the last axis.
+pub(super) fn write_blocks(view: &TensorRef, values: &[f64], bytes: &mut [u8]) {
+    let (elems, size) = (view.dtype.block_elems(), view.dtype.block_bytes());
+    let held = Array::read(view, bytes).data;
+    let mut starts = Vec::with_capacity(values.len());
+    for_each_offset(&view.shape, &view.strides, view.offset, &mut |at| starts.push(at / elems * size));
+    let blocks = values.chunks(elems).zip(held.chunks(elems)).zip(starts.chunks(elems));
+    for ((new, _), starts) in blocks.filter(|((new, held), _)| new != held) {
+        assert!(starts.iter().all(|start| *start == starts[0]), "blocks along the last axis");
+        let x: Vec<f32> = new.iter().map(|&x| x as f32).collect();
+        blocks::encode(view.dtype, &x, &mut bytes[starts[0]..][..size]).expect("whole blocks");
+    }
 }
 
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -246,6 +264,20 @@ mod tests {
         a.write(&view, &mut bytes);
         assert_eq!(bytes, [9, 1, 3, 2, 255, 9]);
         assert_eq!(Array::read(&view, &bytes), a.rounded());
+    }
+
+    #[test]
+    fn blocks_are_written_where_they_change() {
+        let view = TensorRef::slot(0, DType::Q8_0, &[2, 64]).slice(1, 32, 32);
+        let mut bytes = [7; 4 * 34];
+        let mut a = Array::read(&view, &bytes);
+        // A block of random bytes is no block that encoding would give.
+        a.data[32..].fill(2.0);
+        a.write(&view, &mut bytes);
+        assert_eq!(bytes[..3 * 34], [7; 3 * 34]);
+        let read = Array::read(&view, &bytes);
+        assert_eq!(read.data[..32], a.data[..32]);
+        assert!(read.data[32..].iter().all(|x| (x - 2.0).abs() < 2e-3));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The reference as a device.
 
+use super::array::write_blocks;
 use super::{Array, decode, encode, eval, for_each_offset};
 use crate::{
     Backend, Buffer, DType, Device, DeviceInfo, DeviceKind, DeviceOptions, Error, Event, MemoryStats, Op,
-    OpDesc, OpKind, Packing, Readback, Result, Source, Storage, StreamId, Support, TensorRef, blocks,
+    OpDesc, OpKind, Packing, Readback, Result, Source, Storage, StreamId, Support, TensorRef,
 };
 use std::any::Any;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -84,7 +85,9 @@ impl Data {
 
     fn write_view(&mut self, t: &TensorRef, values: &[f64], exact: bool) {
         if t.dtype.is_block() {
-            return self.write_blocks(t, values);
+            write_blocks(t, values, &mut self.raw);
+            let (start, end) = t.byte_range().expect("a view of this memory");
+            return self.refresh(start as usize / 4, (end as usize).div_ceil(4));
         }
         let mut values = values.iter();
         for_each_offset(&t.shape, &t.strides, t.offset, &mut |at| {
@@ -96,23 +99,6 @@ impl Data {
                 self.shadow[at] = x;
             }
         });
-    }
-}
-
-impl Data {
-    /// Quantises rows; a block that holds its values already is left as it is.
-    fn write_blocks(&mut self, t: &TensorRef, values: &[f64]) {
-        let (elems, size) = (t.dtype.block_elems(), t.dtype.block_bytes());
-        let held = self.read_view(t);
-        let mut starts = Vec::with_capacity(values.len());
-        for_each_offset(&t.shape, &t.strides, t.offset, &mut |at| starts.push(at / elems * size));
-        let blocks = values.chunks(elems).zip(held.chunks(elems)).zip(starts.iter().step_by(elems));
-        for ((new, _), &at) in blocks.filter(|((new, held), _)| new != held) {
-            let x: Vec<f32> = new.iter().map(|&x| x as f32).collect();
-            let encoded = blocks::encode(t.dtype, &x, &mut self.raw[at..at + size]);
-            encoded.expect("a whole block, as the op was checked");
-            self.refresh(at / 4, (at + size).div_ceil(4));
-        }
     }
 }
 
