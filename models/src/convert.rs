@@ -169,16 +169,10 @@ fn beside_tokenizer(from: &ModelFiles) -> Result<Vec<(&'static str, String)>> {
         }
         ModelFiles::Gguf(model) => {
             let Ok(vocab) = GgufVocab::read(model.gguf()) else { return Ok(files) };
-            let Some(template) = vocab.chat_template else { return Ok(files) };
-            let ids =
-                [("bos", vocab.bos_id), ("eos", vocab.eos_id), ("unk", vocab.unk_id), ("pad", vocab.pad_id)];
-            let token = |(name, id): (&str, Option<u32>)| {
-                let token = vocab.tokens.get(id? as usize)?;
-                Some((format!("{name}_token"), token.as_str().into()))
-            };
+            let Some(template) = &vocab.chat_template else { return Ok(files) };
             let tokens: serde_json::Map<String, serde_json::Value> =
-                ids.into_iter().filter_map(token).collect();
-            files.push((TEMPLATE, template));
+                vocab.special_tokens().map(|(name, token)| (name, token.into())).collect();
+            files.push((TEMPLATE, template.clone()));
             files.push((TOKENS, format!("{:#}\n", serde_json::Value::Object(tokens))));
         }
     }

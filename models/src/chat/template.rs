@@ -180,12 +180,7 @@ impl ChatTemplate {
         let Some(source) = &vocab.chat_template else {
             return Err(TemplateError::Missing { origin: "the GGUF file".into() });
         };
-        let ids =
-            [("bos", vocab.bos_id), ("eos", vocab.eos_id), ("unk", vocab.unk_id), ("pad", vocab.pad_id)];
-        let token = |(name, id): (&str, Option<u32>)| {
-            Some((format!("{name}_token"), vocab.tokens.get(id? as usize)?.clone()))
-        };
-        ChatTemplate::new(source, ids.into_iter().filter_map(token).collect())
+        ChatTemplate::new(source, vocab.special_tokens().collect())
     }
 
     /// The prompt for `messages`; with `add_generation_prompt` it ends where the assistant's answer begins.

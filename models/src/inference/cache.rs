@@ -81,7 +81,7 @@ fn pitch(dtype: DType, shape: &[usize]) -> usize {
 
 /// Bytes of a token's.
 fn row_bytes(dtype: DType, shape: &[usize]) -> u64 {
-    (pitch(dtype, shape) / dtype.block_elems() * dtype.block_bytes()) as u64
+    dtype.bytes(&[pitch(dtype, shape)]).expect("whole blocks")
 }
 
 /// A sequence's rows in the layers of a region.

@@ -193,6 +193,15 @@ impl GgufVocab {
         Ok(ids)
     }
 
+    /// Special tokens by the names that chat templates know them by, `bos_token` and so on.
+    pub(crate) fn special_tokens(&self) -> impl Iterator<Item = (String, String)> {
+        let ids = [("bos", self.bos_id), ("eos", self.eos_id), ("unk", self.unk_id), ("pad", self.pad_id)];
+        let token = |(name, id): (&str, Option<u32>)| {
+            Some((format!("{name}_token"), self.tokens.get(id? as usize)?.clone()))
+        };
+        ids.into_iter().filter_map(token)
+    }
+
     fn token_type(&self, id: u32) -> i32 {
         self.token_types.get(id as usize).copied().unwrap_or(1)
     }

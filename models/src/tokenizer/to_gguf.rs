@@ -39,8 +39,9 @@ impl GgufVocab {
     pub fn of(tokenizer: &Tokenizer, tokens: usize) -> Result<Option<GgufVocab>, TokenizerError> {
         let json: Json = serde_json::from_str(&tokenizer.to_json()?)
             .map_err(|e| TokenizerError::Failed(e.to_string().into()))?;
-        let Some(vocab) = described(tokenizer, &json, tokens) else { return Ok(None) };
-        let candidates: Vec<GgufVocab> = match vocab.model.as_str() {
+        let Some(mut vocab) = described(tokenizer, &json, tokens) else { return Ok(None) };
+        // The kind that cuts words, and whether a text begins with a space.
+        let ways: Vec<(Option<&Kind>, Option<bool>)> = match vocab.model.as_str() {
             "gpt2" => {
                 let whole_words = json["model"]["ignore_merges"] == true;
                 let patterns = patterns(&json["pre_tokenizer"]);
@@ -48,20 +49,16 @@ impl GgufVocab {
                     Kind::all().iter().filter(|kind| kind.ignore_merges == whole_words).collect();
                 // Small vocabularies don't tell all kinds apart.
                 kinds.sort_by_key(|kind| kind.patterns() != patterns);
-                kinds
-                    .into_iter()
-                    .map(|kind| GgufVocab { pre: Some(kind.name().into()), ..vocab.clone() })
-                    .collect()
+                kinds.into_iter().map(|kind| (Some(kind), None)).collect()
             }
-            _ => {
-                [true, false].map(|space| GgufVocab { add_space_prefix: Some(space), ..vocab.clone() }).into()
-            }
+            _ => vec![(None, Some(true)), (None, Some(false))],
         };
-        for candidate in candidates {
-            if let Ok(read) = Tokenizer::from_gguf(candidate.clone())
+        for (kind, space) in ways {
+            (vocab.pre, vocab.add_space_prefix) = (kind.map(|kind| kind.name().into()), space);
+            if let Ok(read) = Tokenizer::from_gguf(vocab.clone())
                 && gives_the_same(tokenizer, &read)?
             {
-                return Ok(Some(candidate));
+                return Ok(Some(vocab));
             }
         }
         Ok(None)
