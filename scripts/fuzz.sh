@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes the readers of other people's files: GGUF, safetensors, tokenizer.json. An input that fails is left
-# in fuzz/artifacts/, and what was found to lead further in fuzz/corpus/.
+# Fuzzes the readers of other people's files: GGUF, safetensors, tokenizer.json, chat templates. An input that fails is
+# left in fuzz/artifacts/, and what was found to lead further in fuzz/corpus/.
 #
 #   scripts/fuzz.sh [SECONDS]   for each of them; 60 if not given
 set -euo pipefail
@@ -23,7 +23,7 @@ export RUSTC_BOOTSTRAP=1
 seed=$(git rev-parse HEAD 2>/dev/null | cksum | cut -d ' ' -f 1)
 # The versions that everything else is built with.
 cp Cargo.lock fuzz/Cargo.lock
-for target in gguf safetensors tokenizer; do
+for target in gguf safetensors tokenizer template; do
     printf '\n== %s: %s s\n' "$target" "$seconds"
     mkdir -p "fuzz/corpus/$target"
     cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
