@@ -51,7 +51,7 @@ for device in "${wgpu[@]}"; do run "$halite" verify --device "$device" --slice "
 for device in "${cuda[@]}"; do run "$halite" verify --device "$device" --slice "$(part 60)"; done
 # The emulator is there always: it finds what a device would pass over in silence.
 run scripts/with-cuda-emulator.sh "$halite" verify --device cuda --slice "$(part 60)"
-run scripts/with-cuda-emulator.sh "$halite" verify --device cuda --variants --slice "$(part 600)"
+run scripts/with-cuda-emulator.sh "$halite" verify --device cuda --pairwise --slice "$(part 60)"
 for profile in minimal mtt-s80 mlu-class; do
     for device in "${vulkan[@]:0:1}" "${opencl[@]:0:1}"; do
         run "$halite" verify --device "$device" --profile "$profile" --slice "$(part 150)"
@@ -63,7 +63,7 @@ for device in "${vulkan[@]}"; do
 done
 
 if [ -e /usr/lib/oclgrind/liboclgrind-rt-icd.so ] || [ -n "${OCLGRIND_LIBRARY:-}" ]; then
-    run scripts/with-oclgrind.sh "$halite" verify --device opencl:0 --variants --slice "$(part 100)"
+    run scripts/with-oclgrind.sh "$halite" verify --device opencl:0 --pairwise --slice "$(part 20)"
 else
     echo "skipped: oclgrind isn't here; races and stray accesses aren't looked for"
 fi

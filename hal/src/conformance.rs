@@ -13,14 +13,16 @@ mod check;
 mod columns;
 mod custom;
 mod data;
+mod pairwise;
 mod problem;
 mod runtime;
 mod sequences;
 
-use crate::{Backend, CustomOp, Device, DeviceOptions, OpKind};
+use crate::{Backend, CustomOp, Device, DeviceOptions, OpDesc, OpKind};
 use case::Cases;
 use check::Outcome;
 use data::Data;
+use pairwise::Pairs;
 pub use problem::{Problem, problems};
 use serde::Serialize;
 use std::fmt;
@@ -34,11 +36,25 @@ pub struct Options {
     pub seed: u64,
     /// Only the op, or group of cases, of this name.
     pub op: Option<String>,
-    /// `(i, n)`: only every `n`th case of each op, from the `i`th on, so that `n` runs cover everything.
+    /// `(i, n)`: only every `n`th of what would run of each op, from the `i`th on, so that `n` runs cover everything.
     pub slice: Option<(usize, usize)>,
-    /// Whether each case is run in every variant that the device has for it, and not only in that which it
-    /// would choose; the device's own choices are forgotten.
-    pub variants: bool,
+    /// In which variants of the device's kernels cases are run.
+    pub variants: Variants,
+}
+
+/// In which variants of a device's kernels cases are run. With other than [`Variants::Chosen`] choices that were
+/// [set](crate::Device::set_tuning) before are forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Variants {
+    /// Each case in the one that the device chooses.
+    #[default]
+    Chosen,
+    /// Each case in every one that can do it.
+    Each,
+    /// So few cases, small ones if those will do, and in such variants, that every pair of traits of a
+    /// [program](crate::Device::programs) occurs that would with [`Variants::Each`].
+    Pairwise,
 }
 
 /// What a run found.
@@ -153,10 +169,11 @@ pub fn run_with(device: &dyn Device, options: &Options, mut progress: impl FnMut
     let mut report =
         Report { selector: info.selector.clone(), profile: info.profile.clone(), ops: Vec::new() };
     let wanted = |name: &str| options.op.as_ref().is_none_or(|op| op == name);
+    let mut pairs = Pairs::default();
     for name in OpKind::NAMES.into_iter().filter(|n| wanted(n)) {
         let mut cases = Cases::new(Data::new(options.seed, name));
         cases::generate(name, &mut cases);
-        report.ops.push(run_cases(device, options, name, cases));
+        report.ops.push(run_cases(device, options, name, cases, &mut pairs));
         progress(&report.ops[report.ops.len() - 1]);
     }
     for (name, group) in runtime::GROUPS.iter().filter(|(n, _)| wanted(n)) {
@@ -198,23 +215,47 @@ pub fn check_backend(backend: &dyn Backend, slice: (usize, usize)) {
 /// Runs the cases that a custom op names for itself.
 pub fn run_custom(device: &dyn Device, op: &Arc<dyn CustomOp>, options: &Options) -> OpReport {
     let cases = custom::cases(op, Data::new(options.seed, op.name()));
-    run_cases(device, options, op.name(), cases)
+    run_cases(device, options, op.name(), cases, &mut Pairs::default())
 }
 
-fn run_cases(device: &dyn Device, options: &Options, name: &str, cases: Cases) -> OpReport {
+fn run_cases(
+    device: &dyn Device,
+    options: &Options,
+    name: &str,
+    cases: Cases,
+    pairs: &mut Pairs,
+) -> OpReport {
     let Cases { mut data, list } = cases;
     let mut report = OpReport::new(name);
     let (first, step) = options.slice.map_or((0, 1), |(i, n)| (i % n.max(1), n.max(1)));
-    for case in list.iter().skip(first).step_by(step) {
-        if !options.variants {
-            report.note(&case.name, check::run(device, case, &mut data));
-            continue;
+    let numbers = (0..list.len()).skip(first).step_by(step);
+    let work: Vec<(usize, Vec<String>)> = match options.variants {
+        Variants::Chosen => {
+            for i in numbers {
+                report.note(&list[i].name, check::run(device, &list[i], &mut data));
+            }
+            return report;
         }
-        for (variant, outcome) in check::run_variants(device, case, &mut data) {
+        Variants::Each => numbers.map(|i| (i, variants(device, &list[i].op().desc()))).collect(),
+        Variants::Pairwise => {
+            let chosen = pairs.choose(device, &list).into_iter().skip(first).step_by(step);
+            chosen.map(|(i, variant)| (i, vec![variant])).collect()
+        }
+    };
+    for (i, variants) in work {
+        let case = &list[i];
+        for (variant, outcome) in variants.iter().zip(check::run_variants(device, case, &variants, &mut data))
+        {
             report.note(&format!("{variant}: {}", case.name), outcome);
         }
     }
     report
+}
+
+/// The variants that a device has for an op, by name; one, to run it once, where there is nothing to choose.
+fn variants(device: &dyn Device, desc: &OpDesc) -> Vec<String> {
+    let variants = device.variants(desc);
+    if variants.is_empty() { vec!["only".into()] } else { variants }
 }
 
 #[cfg(test)]

@@ -283,6 +283,13 @@ pub trait Device: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// What a device runs for an op, with the choices in force: for each program, in order, numbers that stand for
+    /// what its text depends on (the kernel with its dtypes, layouts, tile sizes and so on), so that checks can try all of it
+    /// without running each case. Empty for devices that have no programs, and for ops that they compose of others.
+    fn programs(&self, _op: &Op) -> Result<Vec<Vec<u64>>> {
+        Ok(Vec::new())
+    }
+
     /// Runs ops one by one, after everything before on stream 0, and says how many seconds each took: by the
     /// device's clock where it has one, otherwise by the host's.
     fn time_ops(&self, ops: &[Op]) -> Result<Vec<f64>> {

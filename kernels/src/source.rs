@@ -25,6 +25,7 @@ use minijinja::{Environment, Value, context};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
 /// A template of a kernel.
@@ -202,6 +203,23 @@ impl Source {
     /// Name of the kernel, for messages.
     pub fn name(&self) -> &'static str {
         self.template.name.trim_end_matches(".wgsl").trim_end_matches(".cu")
+    }
+
+    /// What the text depends on, piece by piece, each with the kernel; see [`halite_hal::Device::programs`].
+    pub(crate) fn traits(&self, variant: &str) -> Vec<u64> {
+        let number = |what: &dyn Fn(&mut DefaultHasher)| {
+            let mut hasher = DefaultHasher::new();
+            self.template.name.hash(&mut hasher);
+            what(&mut hasher);
+            hasher.finish()
+        };
+        let mut traits = vec![number(&|h| (variant, self.workgroup, self.subgroup).hash(h))];
+        traits.extend(self.literals.iter().map(|literal| number(&|h| literal.hash(h))));
+        for o in &self.operands {
+            traits.push(number(&|h| (o.name, o.dtype, &o.store).hash(h)));
+            traits.push(number(&|h| (o.name, o.rank, o.contiguous, o.wide, o.binding).hash(h)));
+        }
+        traits
     }
 
     fn bindings(&self) -> usize {

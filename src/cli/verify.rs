@@ -4,7 +4,7 @@ use super::DeviceArgs;
 use super::error::{Error, Result};
 use super::output::{self, say};
 use halite::hal::OpKind;
-use halite::hal::conformance::{self, Options, Report};
+use halite::hal::conformance::{self, Options, Report, Variants};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -21,12 +21,15 @@ pub struct Verify {
     /// Seed of the data
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Only every Nth case of each op, from the Ith on: N runs cover everything
+    /// Only every Nth of what would run of each op, from the Ith on: N runs cover everything
     #[arg(long, value_name = "I/N", value_parser = slice)]
     slice: Option<(usize, usize)>,
     /// Each case in every variant of the kernels that can do it
     #[arg(long)]
     variants: bool,
+    /// Only so many cases, small ones, that each variant runs with each pair of its settings
+    #[arg(long, conflicts_with = "variants")]
+    pairwise: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -53,7 +56,11 @@ impl Verify {
         options.seed = self.seed;
         options.op = self.op.clone();
         options.slice = self.slice;
-        options.variants = self.variants;
+        options.variants = match (self.variants, self.pairwise) {
+            (true, _) => Variants::Each,
+            (_, true) => Variants::Pairwise,
+            _ => Variants::Chosen,
+        };
         let mut devices = Vec::new();
         for device in self.device.open_all()? {
             let mut began = Instant::now();

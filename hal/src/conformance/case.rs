@@ -2,7 +2,7 @@
 
 use super::data::Data;
 use crate::reference::{Array, encode, for_each_offset};
-use crate::{DType, Layout, OpDesc, OpKind, Packing, Shape, Strides, TensorRef};
+use crate::{DType, Op, OpKind, Shape, Strides, TensorRef};
 
 /// What memory holds around the views: as an f32 1.5e16, as an f16 203, as an index far out of range.
 pub const SENTINEL: u8 = 0x5a;
@@ -104,15 +104,32 @@ pub struct Laid {
 }
 
 impl Value {
+    /// The shape of what is stored: of a repeated axis once.
+    fn stored(&self) -> Shape {
+        match self {
+            Value::Dense(a) | Value::Broadcast(a, _) => a.shape,
+            Value::Blocks(_, shape) => *shape,
+        }
+    }
+
+    /// Offset and strides, in elements.
+    fn place(&self, style: Style) -> (usize, Strides) {
+        let (shape, stored) = (self.shape(), self.stored());
+        let (offset, mut strides) = style.place(&stored, self.dtype());
+        for (axis, (n, full)) in stored.iter().zip(shape.iter()).enumerate() {
+            if n != full {
+                strides.dims_mut()[axis] = 0;
+            }
+        }
+        (offset, strides)
+    }
+
     /// Lays the operand out; `guard` adds sentinels behind it.
     pub fn lay(&self, style: Style, guard: bool, data: &mut Data) -> Laid {
         let dtype = self.dtype();
         let shape = self.shape();
-        let stored = match self {
-            Value::Dense(a) | Value::Broadcast(a, _) => a.shape,
-            Value::Blocks(_, shape) => *shape,
-        };
-        let (offset, mut strides) = style.place(&stored, dtype);
+        let stored = self.stored();
+        let (offset, strides) = self.place(style);
         let mut end = offset;
         if stored.elems() > 0 {
             end += stored.iter().zip(strides.iter()).map(|(n, s)| (n - 1) * s).sum::<usize>() + 1;
@@ -120,11 +137,6 @@ impl Value {
         let blocks = end.div_ceil(dtype.block_elems());
         let used = (blocks * dtype.block_bytes()).next_multiple_of(4).max(4);
         let mut bytes = vec![SENTINEL; used + if guard { GUARD } else { 0 }];
-        for (axis, (&n, &full)) in stored.iter().zip(shape.iter()).enumerate() {
-            if n != full {
-                strides.dims_mut()[axis] = 0;
-            }
-        }
         let read = |bytes: &[u8], strides: Strides| {
             let view = TensorRef::slot(0, dtype, &[]).with_layout(&shape, &strides).with_offset(offset);
             Array::read(&view, bytes)
@@ -172,17 +184,17 @@ pub struct Case {
 }
 
 impl Case {
-    /// The op, without its memory.
-    pub fn desc(&self) -> OpDesc {
-        let layout = |(i, v): (usize, &Value)| {
-            let shape = v.shape();
-            let (_, strides) = self.styles[i % self.styles.len()].place(&shape, v.dtype());
-            Layout { dtype: v.dtype(), shape, strides, packing: Packing::Plain }
+    /// The op on slots.
+    pub fn op(&self) -> Op {
+        let tensor = |slot: usize, v: &Value| {
+            let (offset, strides) = v.place(self.styles[slot % self.styles.len()]);
+            let slot = u32::try_from(slot).expect("a few operands");
+            TensorRef::slot(slot, v.dtype(), &[]).with_layout(&v.shape(), &strides).with_offset(offset)
         };
-        let inputs = self.inputs.iter().enumerate().map(layout).collect();
+        let inputs = self.inputs.iter().enumerate().map(|(i, v)| tensor(i, v)).collect();
         let place = |o: usize| self.place_of(o).unwrap_or(self.inputs.len() + o);
-        let outputs = self.outputs.iter().enumerate().map(|(o, v)| layout((place(o), v))).collect();
-        OpDesc::new(self.kind.clone(), inputs, outputs)
+        let outputs = self.outputs.iter().enumerate().map(|(o, v)| tensor(place(o), v)).collect();
+        Op::new(self.kind.clone(), inputs, outputs)
     }
 
     /// The input whose memory output `o` takes.

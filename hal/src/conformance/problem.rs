@@ -28,7 +28,7 @@ impl fmt::Debug for Problem {
 impl Problem {
     /// The op, without its memory.
     pub fn desc(&self) -> OpDesc {
-        self.case.desc()
+        self.case.op().desc()
     }
 
     /// Asks the reference, which may take seconds; otherwise the first use does.

@@ -448,6 +448,12 @@ impl Device for TwoWays {
         let reduces = matches!(desc.kind, OpKind::Reduce { .. });
         if reduces { vec!["good".into(), "bad".into()] } else { Vec::new() }
     }
+    /// Of the dtype, of the variant, and of the op and its attributes.
+    fn programs(&self, op: &Op) -> Result<Vec<Vec<u64>>> {
+        let OpKind::Reduce { f, .. } = &op.kind else { return Ok(Vec::new()) };
+        let bad = self.bad.load(std::sync::atomic::Ordering::Relaxed);
+        Ok(vec![vec![1000 + op.inputs[0].dtype as u64, 2000 + u64::from(bad), 3000 + *f as u64]])
+    }
     fn set_tuning(&self, choices: &[(String, String)]) -> Result<()> {
         let bad = choices.iter().any(|(op, variant)| op == "reduce" && variant == "bad");
         self.bad.store(bad, std::sync::atomic::Ordering::Relaxed);
@@ -463,11 +469,36 @@ fn each_variant_is_tried_where_that_is_asked_for() {
         let options = Options { op: Some(op.into()), slice, variants, ..Options::default() };
         run(&device, &options).ops.remove(0)
     };
-    let (one, both) = (of("reduce", false), of("reduce", true));
+    let (one, both) = (of("reduce", Variants::Chosen), of("reduce", Variants::Each));
     assert!(one.failed == 0 && both.cases == 2 * one.cases, "{both:?}");
     assert!(both.failed > 0 && both.failures.iter().all(|f| f.case.starts_with("bad: ")), "{both:?}");
     // What was chosen for a case is forgotten.
-    assert_eq!(of("reduce", false).failed, 0);
-    let other = of("softmax", true);
+    assert_eq!(of("reduce", Variants::Chosen).failed, 0);
+    let other = of("softmax", Variants::Each);
     assert!(other.failed == 0 && other.cases > 0, "{other:?}");
+}
+
+#[test]
+fn each_pair_of_traits_is_run_where_that_is_asked_for() {
+    let device = TwoWays { inner: ReferenceDevice::new(), bad: false.into() };
+    let of = |op: &str, slice, variants| {
+        let options = Options { op: Some(op.into()), slice, variants, ..Options::default() };
+        run(&device, &options).ops.remove(0)
+    };
+    let each = of("reduce", None, Variants::Each);
+    let pairs = of("reduce", None, Variants::Pairwise);
+    // Each of the dtypes with each of the reductions and variants.
+    assert!((12..100).contains(&pairs.cases) && 10 * pairs.cases < each.cases, "{pairs:?}");
+    // What is written the bad way is wrong.
+    assert!(pairs.failed >= 6 && pairs.failures.iter().all(|f| f.case.starts_with("bad: ")), "{pairs:?}");
+    for dtype in ["f32", "f16", "bf16"] {
+        assert!(pairs.failures.iter().any(|f| f.case.contains(&format!("({dtype}["))), "{dtype}: {pairs:?}");
+    }
+    assert!(!device.bad.load(std::sync::atomic::Ordering::Relaxed), "a choice is left");
+    let parts = (0..4).map(|i| of("reduce", Some((i, 4)), Variants::Pairwise));
+    let sum = parts.fold((0, 0), |(cases, failed), part| (cases + part.cases, failed + part.failed));
+    assert_eq!(sum, (pairs.cases, pairs.failed));
+    // Without programs every case is run.
+    let (plain, other) = (of("softmax", None, Variants::Chosen), of("softmax", None, Variants::Pairwise));
+    assert!(other.failed == 0 && other.cases == plain.cases, "{other:?}");
 }

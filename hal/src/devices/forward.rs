@@ -127,6 +127,11 @@ macro_rules! forward_to {
             self.$inner.variants(desc)
         }
     };
+    (@programs $inner:ident) => {
+        fn programs(&self, op: &$crate::Op) -> $crate::Result<Vec<Vec<u64>>> {
+            self.$inner.programs(op)
+        }
+    };
     ($inner:ident; $($method:ident),* $(,)?) => {
         $($crate::forward_to!(@$method $inner);)*
     };

@@ -171,6 +171,14 @@ impl<D: Driver> Device for Engine<D> {
         Engine::variants(self, desc).iter().map(ToString::to_string).collect()
     }
 
+    fn programs(&self, op: &Op) -> Result<Vec<Vec<u64>>> {
+        if op.outputs.iter().all(|t| t.elems() == 0) || !self.has(&op.desc()) {
+            return Ok(Vec::new());
+        }
+        let (lowered, variant) = self.lower(op)?;
+        Ok(lowered.launches.iter().map(|launch| launch.source.traits(&variant.0)).collect())
+    }
+
     fn time_ops(&self, ops: &[Op]) -> Result<Vec<f64>> {
         self.time_each(ops)
     }

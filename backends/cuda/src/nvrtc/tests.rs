@@ -6,7 +6,7 @@ mod sass;
 use super::*;
 use crate::kernels_only::{KernelsOnly, device_info};
 use halite_hal::DeviceOptions;
-use halite_hal::conformance::{self, Options};
+use halite_hal::conformance::{self, Options, Variants};
 use halite_kernels::testing::slice;
 use halite_kernels::{Engine, Kernel};
 
@@ -35,7 +35,7 @@ fn every_kernel_compiles() {
     let (i, n) = slice();
     let mut options = Options::default();
     options.slice = Some((i, 20 * n));
-    options.variants = true;
+    options.variants = Variants::Each;
 
     let engine = Engine::new(KernelsOnly::new(device_info()), &DeviceOptions::default()).unwrap();
     // What it computes is wrong.

@@ -183,3 +183,23 @@ fn the_choices_in_force_are_those_that_were_used_and_can_be_set_again() {
     assert_eq!([5, 10].map(|n| used(&resumed, n)), ["a", "b"]);
     assert_eq!(resumed.tuning(), inforce);
 }
+
+#[test]
+fn traits_of_programs_tell_what_differs() {
+    let engine = engine(info(), None);
+    let traits = |dtype, n: usize, variant: &str| {
+        engine.set_tuning(&pairs(&[("fill", variant)])).unwrap();
+        let programs = engine.programs(&Op::fill(1.0, TensorRef::slot(0, dtype, &[n]))).unwrap();
+        assert_eq!(programs.len(), usize::from(n > 0));
+        programs.concat()
+    };
+    let base = traits(DType::F32, 7, "a");
+    let differ = |other: Vec<u64>| {
+        assert_eq!(base.len(), other.len());
+        base.iter().zip(&other).filter(|(x, y)| x != y).count()
+    };
+    assert_eq!(differ(traits(DType::F32, 9, "a")), 0);
+    assert_eq!(differ(traits(DType::F32, 7, "b")), 1);
+    assert_eq!(differ(traits(DType::BF16, 7, "a")), 1);
+    assert!(traits(DType::F32, 0, "a").is_empty());
+}

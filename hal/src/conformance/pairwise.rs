@@ -1,0 +1,90 @@
+//! Which cases, in which variants, try all that the programs of a device are made of, in pairs: instead of each case in
+//! each variant, which devices that interpret programs take a day for. (Pairwise testing: most faults show with one
+//! setting of a program, or two together.)
+
+use super::case::Case;
+use crate::Device;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+/// Elements of the operands of a case that cost as much as running any case at all.
+const SMALL: usize = 1024;
+
+/// Finds cases for the programs of one op after another.
+#[derive(Default)]
+pub struct Pairs {
+    /// Pairs of traits by number.
+    numbers: HashMap<(u64, u64), usize>,
+    /// Which of them were tried.
+    seen: Vec<bool>,
+}
+
+/// A case in a variant, and the pairs of traits that its programs have.
+struct Candidate {
+    case: usize,
+    variant: String,
+    elements: usize,
+    pairs: Vec<usize>,
+}
+
+impl Candidate {
+    /// How much of what wasn't seen it tries, for what it costs.
+    fn worth(&self, seen: &[bool]) -> usize {
+        let new = self.pairs.iter().filter(|&&pair| !seen[pair]).count();
+        (new << 32) / (SMALL + self.elements)
+    }
+}
+
+impl Pairs {
+    /// Cases by number, and the variant of each, in which together every trait of a program occurs with every other
+    /// that it has in any of the cases in any of its variants, unless it did so in an op before. What tries most for the
+    /// size of its operands comes first. What has no program to tell, because the device composes it or can't do it, is
+    /// there once.
+    pub fn choose(&mut self, device: &dyn Device, cases: &[Case]) -> Vec<(usize, String)> {
+        let (told, untold): (Vec<_>, Vec<_>) =
+            self.candidates(device, cases).into_iter().partition(|candidate| !candidate.pairs.is_empty());
+        self.seen.resize(self.numbers.len(), false);
+        let mut chosen: Vec<_> = untold.into_iter().map(|c| (c.case, c.variant)).collect();
+        // What a candidate is worth only becomes less, so one that is still worth most need not be compared.
+        let mut heap: BinaryHeap<_> =
+            told.iter().enumerate().map(|(i, c)| (c.worth(&self.seen), Reverse(i))).collect();
+        while let Some((before, Reverse(i))) = heap.pop() {
+            let now = told[i].worth(&self.seen);
+            if now == before && now > 0 {
+                told[i].pairs.iter().for_each(|&pair| self.seen[pair] = true);
+                chosen.push((told[i].case, told[i].variant.clone()));
+            } else if now > 0 {
+                heap.push((now, Reverse(i)));
+            }
+        }
+        chosen
+    }
+
+    /// Each case in each variant that the device has for it.
+    fn candidates(&mut self, device: &dyn Device, cases: &[Case]) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        for (case, description) in cases.iter().enumerate() {
+            let op = description.op();
+            let elements = op.operands().map(|t| t.elems()).sum();
+            for variant in super::variants(device, &op.desc()) {
+                let programs = device
+                    .set_tuning(&[(op.kind.name().into(), variant.clone())])
+                    .and_then(|()| device.programs(&op))
+                    .unwrap_or_default();
+                let mut pairs = Vec::new();
+                for traits in programs {
+                    for (i, &x) in traits.iter().enumerate() {
+                        for &y in &traits[i..] {
+                            let next = self.numbers.len();
+                            pairs.push(*self.numbers.entry((x, y)).or_insert(next));
+                        }
+                    }
+                }
+                candidates.push(Candidate { case, variant, elements, pairs });
+            }
+        }
+        // What this fails for, the next case fails for.
+        let _ = device.set_tuning(&[]);
+        candidates
+    }
+}
