@@ -27,6 +27,9 @@ impl Device for CoreOnly {
     fn variants(&self, desc: &OpDesc) -> Vec<String> {
         if desc.kind.is_core() { self.inner.variants(desc) } else { Vec::new() }
     }
+    fn programs(&self, op: &Op) -> Result<Vec<Vec<u64>>> {
+        if op.kind.is_core() { self.inner.programs(op) } else { Ok(Vec::new()) }
+    }
     fn time_ops(&self, ops: &[Op]) -> Result<Vec<f64>> {
         let time_one = |op: &Op| match compose::lower_ops(self, std::slice::from_ref(op))? {
             Some(lowered) => Ok(self.inner.time_ops(&lowered)?.iter().sum()),

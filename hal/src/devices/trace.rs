@@ -59,7 +59,8 @@ impl TraceDevice {
 
 impl Device for TraceDevice {
     crate::forward_to!(inner; info, supports, packing, workspace, allocate, create_stream, copy);
-    crate::forward_to!(inner; record_event, wait_event, synchronize, memory, time, tuning, set_tuning, variants);
+    crate::forward_to!(inner; record_event, wait_event, synchronize, memory, time, tuning, set_tuning);
+    crate::forward_to!(inner; variants, programs);
 
     fn upload(&self, stream: StreamId, to: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
         self.note([TraceEvent::Upload(data.len() as u64)]);
