@@ -7,7 +7,7 @@ use crate::Device;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-/// Elements of the operands of a case that cost as much as running any case at all.
+/// Elements of the operands of a case, up to which one costs as much as another.
 const SMALL: usize = 1024;
 
 /// Finds cases for the programs of one op after another.
@@ -31,14 +31,14 @@ impl Candidate {
     /// How much of what wasn't seen it tries, for what it costs.
     fn worth(&self, seen: &[bool]) -> usize {
         let new = self.pairs.iter().filter(|&&pair| !seen[pair]).count();
-        (new << 32) / (SMALL + self.elements)
+        (new << 32) / self.elements.max(SMALL)
     }
 }
 
 impl Pairs {
     /// Cases by number, and the variant of each, in which together every trait of a program occurs with every other
     /// that it has in any of the cases in any of its variants, unless it did so in an op before. What tries most for the
-    /// size of its operands comes first. What has no program to tell, because the device composes it or can't do it, is
+    /// size of its operands comes first; of equals the largest, for it does most with a program. What has no program to tell, because the device composes it or can't do it, is
     /// there once.
     pub fn choose(&mut self, device: &dyn Device, cases: &[Case]) -> Vec<(usize, String)> {
         let (told, untold): (Vec<_>, Vec<_>) =
@@ -46,15 +46,15 @@ impl Pairs {
         self.seen.resize(self.numbers.len(), false);
         let mut chosen: Vec<_> = untold.into_iter().map(|c| (c.case, c.variant)).collect();
         // What a candidate is worth only becomes less, so one that is still worth most need not be compared.
-        let mut heap: BinaryHeap<_> =
-            told.iter().enumerate().map(|(i, c)| (c.worth(&self.seen), Reverse(i))).collect();
-        while let Some((before, Reverse(i))) = heap.pop() {
-            let now = told[i].worth(&self.seen);
-            if now == before && now > 0 {
+        let entry = |i: usize, seen: &[bool]| (told[i].worth(seen), told[i].elements, Reverse(i));
+        let mut heap: BinaryHeap<_> = (0..told.len()).map(|i| entry(i, &self.seen)).collect();
+        while let Some((before, _, Reverse(i))) = heap.pop() {
+            let now = entry(i, &self.seen);
+            if now.0 == before && before > 0 {
                 told[i].pairs.iter().for_each(|&pair| self.seen[pair] = true);
                 chosen.push((told[i].case, told[i].variant.clone()));
-            } else if now > 0 {
-                heap.push((now, Reverse(i)));
+            } else if now.0 > 0 {
+                heap.push(now);
             }
         }
         chosen

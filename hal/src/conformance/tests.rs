@@ -451,6 +451,9 @@ impl Device for TwoWays {
     /// Of the dtype, of the variant, and of the op and its attributes.
     fn programs(&self, op: &Op) -> Result<Vec<Vec<u64>>> {
         let OpKind::Reduce { f, .. } = &op.kind else { return Ok(Vec::new()) };
+        if op.outputs[0].elems() == 0 {
+            return Ok(Vec::new());
+        }
         let bad = self.bad.load(std::sync::atomic::Ordering::Relaxed);
         Ok(vec![vec![1000 + op.inputs[0].dtype as u64, 2000 + u64::from(bad), 3000 + *f as u64]])
     }
@@ -487,10 +490,10 @@ fn each_pair_of_traits_is_run_where_that_is_asked_for() {
     };
     let each = of("reduce", None, Variants::Each);
     let pairs = of("reduce", None, Variants::Pairwise);
-    // Each of the dtypes with each of the reductions and variants.
-    assert!((12..100).contains(&pairs.cases) && 10 * pairs.cases < each.cases, "{pairs:?}");
+    // Each of three dtypes with each of the reductions and variants.
+    assert!(pairs.cases >= 12 && 5 * pairs.cases < each.cases, "{pairs:?}");
     // What is written the bad way is wrong.
-    assert!(pairs.failed >= 6 && pairs.failures.iter().all(|f| f.case.starts_with("bad: ")), "{pairs:?}");
+    assert!(pairs.failed >= 3 && pairs.failures.iter().all(|f| f.case.starts_with("bad: ")), "{pairs:?}");
     for dtype in ["f32", "f16", "bf16"] {
         assert!(pairs.failures.iter().any(|f| f.case.contains(&format!("({dtype}["))), "{dtype}: {pairs:?}");
     }
