@@ -38,8 +38,8 @@ impl Candidate {
 impl Pairs {
     /// Cases by number, and the variant of each, in which together every trait of a program occurs with every other
     /// that it has in any of the cases in any of its variants, unless it did so in an op before. What tries most for the
-    /// size of its operands comes first; of equals the largest, for it does most with a program. What has no program to tell, because the device composes it or can't do it, is
-    /// there once.
+    /// size of its operands comes first; of equals the largest, for it does most with a program. What has no program to
+    /// tell, because the device composes it, can't do it or has nothing to do, is there in each of its variants.
     pub fn choose(&mut self, device: &dyn Device, cases: &[Case]) -> Vec<(usize, String)> {
         let (told, untold): (Vec<_>, Vec<_>) =
             self.candidates(device, cases).into_iter().partition(|candidate| !candidate.pairs.is_empty());
