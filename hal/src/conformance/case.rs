@@ -95,10 +95,8 @@ impl Style {
     }
 }
 
-/// An operand in memory: where it lies, the bytes of the whole buffer, and the values.
+/// An operand in memory: the bytes of the whole buffer, and the values.
 pub struct Laid {
-    pub offset: usize,
-    pub strides: Strides,
     pub bytes: Vec<u8>,
     pub values: Array,
 }
@@ -161,7 +159,7 @@ impl Value {
                 read(&bytes, strides)
             }
         };
-        Laid { offset, strides, bytes, values }
+        Laid { bytes, values }
     }
 }
 

@@ -133,19 +133,12 @@ pub fn place(device: &dyn Device, case: &Case, expected: &Expected) -> Result<Pl
             Ok(buffer)
         })
         .collect::<Result<Vec<_>>>()?;
-    let tensor = |operand: usize, v: &Value| {
-        let (laid, dtype) = memory[place[operand]];
-        let (buffer, start) = parts[place[operand]];
-        let offset = laid.offset + start / dtype.block_bytes() * dtype.block_elems();
-        TensorRef::new(&buffers[buffer], dtype, &[])
-            .with_layout(&v.shape(), &laid.strides)
-            .with_offset(offset)
-    };
-    let op = Op::new(
-        case.kind.clone(),
-        case.inputs.iter().enumerate().map(|(i, v)| tensor(i, v)).collect(),
-        case.outputs.iter().enumerate().map(|(o, v)| tensor(inputs.len() + o, v)).collect(),
-    );
+    let mut op = case.op();
+    for (t, &operand) in op.inputs.iter_mut().chain(&mut op.outputs).zip(&place) {
+        let (buffer, start) = parts[operand];
+        t.offset += start / t.dtype.block_bytes() * t.dtype.block_elems();
+        t.source = Source::Buffer(buffers[buffer].clone());
+    }
     Ok(Placed { op, buffers, images, parts, place })
 }
 
