@@ -6,9 +6,10 @@
 #   scripts/devices.sh --full  all of them
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/beside.sh
 halite="$(realpath "${HALITE_BIN:-${CARGO_TARGET_DIR:-target}/release/halite}")"
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+trap 'beside_none; rm -rf "$scratch"' EXIT
 export HALITE_CACHE="$scratch/cache"
 
 full=
@@ -22,13 +23,13 @@ part() {
 
 # Prints a command's last line; all of it, if it fails.
 run() {
-    local start=$SECONDS
-    if ! "$@" >"$scratch/out" 2>&1; then
-        cat "$scratch/out" >&2
+    local start=$SECONDS out="$scratch/$BASHPID"
+    if ! "$@" >"$out" 2>&1; then
+        cat "$out" >&2
         echo "FAILED: $*" >&2
         return 1
     fi
-    printf '%5d s  %s: %s\n' $((SECONDS - start)) "${*/#$halite/halite}" "$(grep -v '^$' "$scratch/out" | tail -n 1)"
+    printf '%5d s  %s: %s\n' $((SECONDS - start)) "${*/#$halite/halite}" "$(grep -v '^$' "$out" | tail -n 1)"
 }
 
 selectors() {
@@ -44,26 +45,28 @@ for kind in vulkan opencl wgpu; do
     [ ${#found[@]} -gt 0 ] || echo "skipped: no $kind device is here; its conformance isn't checked"
 done
 
-# How much of the list CI runs on each follows from how long the driver compiles.
-for device in "${vulkan[@]}"; do run "$halite" verify --device "$device" --slice "$(part 16)"; done
-for device in "${opencl[@]}"; do run "$halite" verify --device "$device" --slice "$(part 60)"; done
-for device in "${wgpu[@]}"; do run "$halite" verify --device "$device" --slice "$(part 60)"; done
-for device in "${cuda[@]}"; do run "$halite" verify --device "$device" --slice "$(part 60)"; done
+# How much of the list CI runs on each follows from how long the driver compiles. That takes one processor.
+for device in "${vulkan[@]}"; do beside run "$halite" verify --device "$device" --slice "$(part 16)"; done
+for device in "${opencl[@]}"; do beside run "$halite" verify --device "$device" --slice "$(part 60)"; done
+for device in "${wgpu[@]}"; do beside run "$halite" verify --device "$device" --slice "$(part 60)"; done
+for device in "${cuda[@]}"; do beside run "$halite" verify --device "$device" --slice "$(part 60)"; done
 # The emulator is there always: it finds what a device would pass over in silence.
-run scripts/with-cuda-emulator.sh "$halite" verify --device cuda --slice "$(part 60)"
-run scripts/with-cuda-emulator.sh "$halite" verify --device cuda --pairwise --slice "$(part 60)"
+beside run scripts/with-cuda-emulator.sh "$halite" verify --device cuda --slice "$(part 60)"
+beside run scripts/with-cuda-emulator.sh "$halite" verify --device cuda --pairwise --slice "$(part 60)"
 for profile in minimal mtt-s80 mlu-class; do
     for device in "${vulkan[@]:0:1}" "${opencl[@]:0:1}"; do
-        run "$halite" verify --device "$device" --profile "$profile" --slice "$(part 150)"
+        beside run "$halite" verify --device "$device" --profile "$profile" --slice "$(part 150)"
     done
 done
 
 for device in "${vulkan[@]}"; do
-    run env HALITE_VALIDATE=1 "$halite" verify --device "$device" --slice "$(part 60)"
+    beside run env HALITE_VALIDATE=1 "$halite" verify --device "$device" --slice "$(part 60)"
 done
 
 if [ -e /usr/lib/oclgrind/liboclgrind-rt-icd.so ] || [ -n "${OCLGRIND_LIBRARY:-}" ]; then
-    run scripts/with-oclgrind.sh "$halite" verify --device opencl:0 --pairwise --slice "$(part 20)"
+    beside run scripts/with-oclgrind.sh "$halite" verify --device opencl:0 --pairwise --slice "$(part 20)"
 else
     echo "skipped: oclgrind isn't here; races and stray accesses aren't looked for"
 fi
+
+beside_all

@@ -5,6 +5,7 @@
 #   scripts/fuzz.sh [SECONDS]   for each of them; 60 if not given
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/beside.sh
 
 seconds=${1:-60}
 if [ $# -gt 1 ] || ! [[ $seconds =~ ^[1-9][0-9]*$ ]]; then
@@ -23,9 +24,20 @@ export RUSTC_BOOTSTRAP=1
 seed=$(git rev-parse HEAD 2>/dev/null | cksum | cut -d ' ' -f 1)
 # The versions that everything else is built with.
 cp Cargo.lock fuzz/Cargo.lock
-for target in gguf safetensors tokenizer template; do
-    printf '\n== %s: %s s\n' "$target" "$seconds"
+cargo fuzz build --sanitizer none
+
+logs=$(mktemp -d)
+trap 'beside_none; rm -rf "$logs"' EXIT
+# Prints all it has to say when it is through.
+fuzz() {
+    local target=$1 failed=
     mkdir -p "fuzz/corpus/$target"
     cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
-        -seed="$seed" -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=20 -print_final_stats=1
-done
+        -seed="$seed" -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=20 -print_final_stats=1 \
+        >"$logs/$target" 2>&1 || failed=1
+    printf '\n== %s: %s s\n' "$target" "$seconds"
+    cat "$logs/$target"
+    [ -z "$failed" ]
+}
+for target in gguf safetensors tokenizer template; do beside fuzz "$target"; done
+beside_all

@@ -3,7 +3,7 @@
 mod common;
 
 use common::parity::{check_grads, check_logits, check_training};
-use common::{Place, data};
+use common::{Place, data, turn};
 use halite::hal::philox::Normals;
 use halite::hal::reference::ReferenceDevice;
 use halite::hal::{
@@ -36,8 +36,8 @@ fn open(selector: &str) -> Arc<dyn Device> {
 #[test]
 fn logits_gradients_and_curves_are_those_of_the_references() {
     let place = Place::new();
-    for device in others(&place) {
-        for model in ["mixtral", "mixtral_6x3", "glm4_moe"] {
+    for (nth, device) in others(&place).iter().enumerate() {
+        for &model in turn(&["mixtral", "mixtral_6x3", "glm4_moe"], nth) {
             let place = Place::new();
             place.add(model);
             let options = format!("--device {device}");
@@ -54,18 +54,19 @@ fn logits_gradients_and_curves_are_those_of_the_references() {
 #[test]
 fn latent_attention_and_sinks_are_those_of_the_references() {
     let place = Place::new();
-    for device in others(&place) {
-        for model in ["deepseek_v3", "gpt_oss"] {
-            place.add(model);
-            let options = format!("--device {device}");
+    for model in ["deepseek_v3", "gpt_oss", "deepseek_v3_fp8", "gpt_oss_mxfp4"] {
+        place.add(model);
+    }
+    for (nth, device) in others(&place).iter().enumerate() {
+        let options = format!("--device {device}");
+        for &model in turn(&["deepseek_v3", "gpt_oss"], nth) {
             check_logits(&place, model, &options, 2e-4);
             check_logits(&place, model, &format!("{options} --decode"), 2e-4);
         }
-        check_grads(&place, "deepseek_v3", &format!("--device {device}"));
-        for model in ["deepseek_v3_fp8", "gpt_oss_mxfp4"] {
-            place.add(model);
-            check_logits(&place, model, &format!("--device {device}"), 2e-4);
+        for &model in turn(&["gpt_oss_mxfp4", "deepseek_v3_fp8"], nth) {
+            check_logits(&place, model, &options, 2e-4);
         }
+        check_grads(&place, "deepseek_v3", &options);
     }
 }
 

@@ -3,7 +3,7 @@
 mod common;
 
 use common::parity::tensors;
-use common::{Place, data};
+use common::{Place, data, turn};
 use halite::hal::DType;
 use halite::models::ModelFiles;
 use halite::models::config::parameters;
@@ -119,15 +119,17 @@ fn quantized_weights_give_the_same_logits_on_every_device() {
         place.ok(&format!("inspect logits --model {file} {ids} --device {device}"));
         tensors(&place.path("l.st"))["logits.33"].1.clone()
     };
-    for name in ["f16", "bf16", "q8_0", "q4_k"] {
+    let types = ["f16", "bf16", "q8_0", "q4_k"].map(|name| {
         place.ok(&format!("convert --model mixtral --out {name}.gguf --type {name}"));
-        let want = logits(&format!("{name}.gguf"), "cpu:0");
-        let mean = want.iter().sum::<f64>() / want.len() as f64;
-        let deviation = (want.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / want.len() as f64).sqrt();
-        for device in &others {
+        (name, logits(&format!("{name}.gguf"), "cpu:0"))
+    });
+    for (nth, device) in others.iter().enumerate() {
+        for (name, want) in turn(&types, nth) {
+            let mean = want.iter().sum::<f64>() / want.len() as f64;
+            let variance = want.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / want.len() as f64;
             let got = logits(&format!("{name}.gguf"), device);
-            let off = got.iter().zip(&want).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
-            assert!(off <= 2e-4 * deviation, "{name} on {device}: {:e}", off / deviation);
+            let off = got.iter().zip(want).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs())) / variance.sqrt();
+            assert!(off <= 2e-4, "{name} on {device}: {off:e}");
         }
     }
 }
@@ -143,11 +145,14 @@ fn caches_of_few_bits_take_less_memory_and_foretell_nearly_as_well() {
         place.ok(&format!("{line} --cache-type {cache} --json")).json()["nll"].as_f64().unwrap()
     };
     let exact = nll("cpu", "f32");
-    for (cache, tolerance) in [("f16", 1e-3), ("bf16", 1e-2), ("q8_0", 3e-2)] {
+    let caches = [("f16", 1e-3), ("bf16", 1e-2), ("q8_0", 3e-2)];
+    for (cache, tolerance) in caches {
         let want = nll("cpu", cache);
         assert!(want != exact && (want - exact).abs() < tolerance, "{cache}: {want}, f32 {exact}");
-        for device in place.devices() {
-            let got = nll(&device, cache);
+    }
+    for (nth, device) in place.devices().iter().enumerate() {
+        for (cache, tolerance) in turn(&caches, nth) {
+            let got = nll(device, cache);
             assert!((got - exact).abs() < tolerance, "{device}, {cache}: {got}, f32 {exact}");
         }
     }
@@ -207,12 +212,12 @@ fn texts_are_the_same_alone_and_together() {
     let place = Place::with_run();
     place.ok("train --config run.toml --steps 20 --out run");
     place.write("prompts.txt", "the quick\n\na\nthe dog jumps over the lazy fox and then it\n");
-    for device in place.devices() {
+    for (nth, device) in place.devices().iter().enumerate() {
         let line = format!("generate --model run --device {device} -n 24 --json --temperature 1.1 --seed 3");
         let all = place.ok(&format!("{line} --n 3 --prompts prompts.txt --prompt once")).json();
         let all = all.as_array().unwrap();
         assert_eq!(all.len(), 12, "{device}");
-        for four in all.chunks(3) {
+        for &four in turn(&all.chunks(3).collect::<Vec<_>>(), nth) {
             let prompt = four[0]["prompt"].as_str().unwrap();
             place.write("prompt.txt", prompt);
             let one = place.ok(&format!("{line} --prompts prompt.txt")).json();

@@ -36,10 +36,18 @@ pub struct Options {
     pub seed: u64,
     /// Only the op, or group of cases, of this name.
     pub op: Option<String>,
-    /// `(i, n)`: only every `n`th of what would run of each op, from the `i`th on, so that `n` runs cover everything.
+    /// `(i, n)`: only every `n`th of what would run of each op and of ops in combination, from the `i`th on, so that
+    /// `n` runs cover everything. What a device does beside ops is always checked.
     pub slice: Option<(usize, usize)>,
     /// In which variants of the device's kernels cases are run.
     pub variants: Variants,
+}
+
+impl Options {
+    /// Which of a list to run: the first, and how many further each next one is.
+    fn part(&self) -> (usize, usize) {
+        self.slice.map_or((0, 1), |(i, n)| (i % n.max(1), n.max(1)))
+    }
 }
 
 /// In which variants of a device's kernels cases are run. With other than [`Variants::Chosen`] choices that were
@@ -176,9 +184,11 @@ pub fn run_with(device: &dyn Device, options: &Options, mut progress: impl FnMut
         report.ops.push(run_cases(device, options, name, cases, &mut pairs));
         progress(&report.ops[report.ops.len() - 1]);
     }
-    for (name, group) in runtime::GROUPS.iter().filter(|(n, _)| wanted(n)) {
+    let whole = runtime::GROUPS.iter().map(|group| (group, (0, 1)));
+    let sliced = runtime::COMBINATIONS.iter().map(|group| (group, options.part()));
+    for ((name, checks), (first, step)) in whole.chain(sliced).filter(|((n, _), _)| wanted(n)) {
         let mut found = OpReport::new(name);
-        for (case, check) in group.iter() {
+        for (case, check) in checks.iter().skip(first).step_by(step) {
             found.note(case, check(device, options.seed));
         }
         report.ops.push(found);
@@ -187,8 +197,8 @@ pub fn run_with(device: &dyn Device, options: &Options, mut progress: impl FnMut
     report
 }
 
-/// Runs all that isn't an op, and the `slice` of the cases of every op, on each device of a backend: for the
-/// backend's own tests. Without a device it says why there is none.
+/// Checks what each device of a backend does beside ops, and a `slice` of what it computes: for the backend's
+/// own tests. Without a device it says why there is none.
 ///
 /// # Panics
 /// A device can't be opened, or something failed.
@@ -227,7 +237,7 @@ fn run_cases(
 ) -> OpReport {
     let Cases { mut data, list } = cases;
     let mut report = OpReport::new(name);
-    let (first, step) = options.slice.map_or((0, 1), |(i, n)| (i % n.max(1), n.max(1)));
+    let (first, step) = options.part();
     let numbers = (0..list.len()).skip(first).step_by(step);
     let work: Vec<(usize, Vec<String>)> = match options.variants {
         Variants::Chosen => {

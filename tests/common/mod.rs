@@ -220,6 +220,15 @@ pub fn text(bytes: usize) -> String {
     text
 }
 
+/// What to try, of `all`, on the `nth` device: on each another one, and others for another `i` of `HALITE_SLICE=i/n` in the
+/// environment, since drivers take long to compile what each needs; everything for `0/1`.
+pub fn turn<T>(all: &[T], nth: usize) -> &[T] {
+    let slice = std::env::var("HALITE_SLICE").unwrap_or_else(|_| "0/20".into());
+    let (i, n) = slice.split_once('/').expect("HALITE_SLICE is i/n");
+    let i = (i.parse::<usize>().expect("HALITE_SLICE is i/n") + nth) % all.len();
+    if n == "1" { all } else { &all[i..=i] }
+}
+
 /// Asks until `done`; panics after a minute. What is waited for comes in milliseconds.
 pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();

@@ -17,10 +17,10 @@ fn conforms(profile: Option<&str>, turns: usize, step: usize) {
 
 #[test]
 fn every_variant_conforms() {
-    conforms(None, 4, 83);
+    conforms(None, 8, 83);
 }
 
 #[test]
 fn every_variant_conforms_without_barriers() {
-    conforms(Some("mlu-class"), 4, 61);
+    conforms(Some("mlu-class"), 8, 61);
 }

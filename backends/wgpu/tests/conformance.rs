@@ -1,5 +1,5 @@
 //! wgpu devices against the reference. The whole suite is `halite verify --device wgpu`; here every device
-//! runs all that isn't an op, and some cases of every op.
+//! is checked beside ops, and computes some of the cases.
 
 use halite_hal::conformance::check_backend;
 use halite_hal::{Backend, DeviceOptions};

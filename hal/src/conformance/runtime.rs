@@ -11,8 +11,11 @@ use std::sync::Arc;
 
 type Check = fn(&dyn Device, u64) -> Outcome;
 
-/// Groups of checks: name, and what each tries.
-pub const GROUPS: &[(&str, &[(&str, Check)])] = &[
+/// Checks of one kind: name, and what each tries.
+type Group = (&'static str, &'static [(&'static str, Check)]);
+
+/// What a device does beside ops.
+pub const GROUPS: &[Group] = &[
     (
         "device.record",
         &[
@@ -34,6 +37,14 @@ pub const GROUPS: &[(&str, &[(&str, Check)])] = &[
             ("large", |d, s| done(large(d, s))),
         ],
     ),
+    ("device.streams", &[("events order streams", |d, _| done(streams(d)))]),
+    ("device.memory", &[("use is counted", |d, _| done(memory(d)))]),
+    ("device.errors", &[("invalid ops", |d, _| done(invalid(d)))]),
+    ("device.custom", &[("a custom op by its decomposition", |d, _| custom(d))]),
+];
+
+/// Ops in combination: as much work for the kernels as cases of single ops, and in slices like those.
+pub const COMBINATIONS: &[Group] = &[
     (
         "device.columns",
         &[
@@ -73,10 +84,6 @@ pub const GROUPS: &[(&str, &[(&str, Check)])] = &[
             ("cached f16", |d, s| done(sequences::cached(d, s, DType::F16, false))),
         ],
     ),
-    ("device.streams", &[("events order streams", |d, _| done(streams(d)))]),
-    ("device.memory", &[("use is counted", |d, _| done(memory(d)))]),
-    ("device.errors", &[("invalid ops", |d, _| done(invalid(d)))]),
-    ("device.custom", &[("a custom op by its decomposition", |d, _| custom(d))]),
 ];
 
 /// A failed check, in words, or the device's error.

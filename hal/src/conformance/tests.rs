@@ -20,7 +20,7 @@ fn worst(report: &Report) -> f64 {
 fn the_reference_passes() {
     let report = run(&ReferenceDevice::new(), &Options::default());
     assert_clean(&report);
-    assert_eq!(report.ops.len(), OpKind::NAMES.len() + runtime::GROUPS.len());
+    assert_eq!(report.ops.len(), OpKind::NAMES.len() + runtime::GROUPS.len() + runtime::COMBINATIONS.len());
     assert!(report.ops.iter().zip(OpKind::NAMES).all(|(op, name)| op.op == name));
     // Only the rounding of the result is left, and that doesn't count.
     assert!(worst(&report) < 0.01, "{}", worst(&report));
@@ -409,12 +409,14 @@ fn argmax_of_ramp(d: &dyn Device, op: &Op) -> Result<Vec<Op>> {
 #[test]
 fn slices_cover_everything_once() {
     let device = ReferenceDevice::rounding();
-    let run_slice = |slice| {
-        let options = Options { op: Some("softmax".into()), slice, ..Options::default() };
-        run(&device, &options).ops[0].cases
-    };
-    let parts: usize = (0..3).map(|i| run_slice(Some((i, 3)))).sum();
-    assert_eq!(parts, run_slice(None));
+    for name in ["softmax", "device.sequences"] {
+        let run_slice = |slice| {
+            let options = Options { op: Some(name.into()), slice, ..Options::default() };
+            run(&device, &options).ops[0].cases
+        };
+        let parts: usize = (0..3).map(|i| run_slice(Some((i, 3)))).sum();
+        assert_eq!(parts, run_slice(None));
+    }
 }
 
 #[test]
