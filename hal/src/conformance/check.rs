@@ -71,6 +71,7 @@ pub fn run(device: &dyn Device, case: &Case, data: &mut Data) -> Outcome {
 pub fn run_variants(device: &dyn Device, case: &Case, variants: &[String], data: &mut Data) -> Vec<Outcome> {
     let expected = Expected::new(case, data);
     let run = |variant: &String| {
+        tracing::debug!("{variant}");
         device.set_tuning(&[(case.kind.name().into(), variant.clone())])?;
         compare_on(device, case, &expected)
     };
@@ -162,6 +163,8 @@ fn pack(device: &dyn Device, placed: &mut Placed) -> Result<()> {
 
 /// Runs a case whose results are known.
 pub fn compare_on(device: &dyn Device, case: &Case, expected: &Expected) -> Result<Outcome> {
+    // The last that is seen is the one that hangs, or takes long.
+    tracing::debug!("{} {}", case.kind.name(), case.name);
     let Expected { inputs, want, .. } = expected;
     let mut placed = place(device, case, expected)?;
     if case.packed {

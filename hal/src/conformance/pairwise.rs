@@ -3,12 +3,27 @@
 //! setting of a program, or two together.)
 
 use super::case::Case;
-use crate::Device;
+use crate::{Device, Op, OpKind, TensorRef};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-/// Elements of the operands of a case, up to which one costs as much as another.
-const SMALL: usize = 1024;
+/// The [`work`] up to which one case costs as much as another.
+const SMALL: usize = 4096;
+
+/// What an op costs a device that interprets it: the elements of its operands, and the products it adds up, in attention
+/// as if every row saw every key.
+fn work(op: &Op) -> usize {
+    let elements: usize = op.operands().map(TensorRef::elems).sum();
+    let products = match op.kind {
+        OpKind::Matmul { .. } | OpKind::GroupedMatmul { .. } | OpKind::GroupedMatmulWeight { .. } => {
+            op.inputs[0].elems() * op.outputs[0].shape.last().map_or(0, |&n| n)
+        }
+        OpKind::Attention(_) => op.inputs[0].elems() * op.inputs[1].shape[0],
+        OpKind::AttentionBackward(_) => 2 * op.inputs[1].elems() * op.inputs[2].shape[0],
+        _ => 0,
+    };
+    elements + products
+}
 
 /// Finds cases for the programs of one op after another.
 #[derive(Default)]
@@ -23,7 +38,7 @@ pub struct Pairs {
 struct Candidate {
     case: usize,
     variant: String,
-    elements: usize,
+    work: usize,
     pairs: Vec<usize>,
 }
 
@@ -31,14 +46,14 @@ impl Candidate {
     /// How much of what wasn't seen it tries, for what it costs.
     fn worth(&self, seen: &[bool]) -> usize {
         let new = self.pairs.iter().filter(|&&pair| !seen[pair]).count();
-        (new << 32) / self.elements.max(SMALL)
+        (new << 32) / self.work.max(SMALL)
     }
 }
 
 impl Pairs {
     /// Cases by number, and the variant of each, in which together every trait of a program occurs with every other
-    /// that it has in any of the cases in any of its variants, unless it did so in an op before. What tries most for the
-    /// size of its operands comes first; of equals the largest, for it does most with a program. What has no program to
+    /// that it has in any of the cases in any of its variants, unless it did so in an op before. What tries most for its
+    /// work comes first; of equals the largest, for it does most with a program. What has no program to
     /// tell, because the device composes it, can't do it or has nothing to do, is there in each of its variants.
     pub fn choose(&mut self, device: &dyn Device, cases: &[Case]) -> Vec<(usize, String)> {
         let (told, untold): (Vec<_>, Vec<_>) =
@@ -46,7 +61,7 @@ impl Pairs {
         self.seen.resize(self.numbers.len(), false);
         let mut chosen: Vec<_> = untold.into_iter().map(|c| (c.case, c.variant)).collect();
         // What a candidate is worth only becomes less, so one that is still worth most need not be compared.
-        let entry = |i: usize, seen: &[bool]| (told[i].worth(seen), told[i].elements, Reverse(i));
+        let entry = |i: usize, seen: &[bool]| (told[i].worth(seen), told[i].work, Reverse(i));
         let mut heap: BinaryHeap<_> = (0..told.len()).map(|i| entry(i, &self.seen)).collect();
         while let Some((before, _, Reverse(i))) = heap.pop() {
             let now = entry(i, &self.seen);
@@ -65,7 +80,7 @@ impl Pairs {
         let mut candidates = Vec::new();
         for (case, description) in cases.iter().enumerate() {
             let op = description.op();
-            let elements = op.operands().map(|t| t.elems()).sum();
+            let work = work(&op);
             for variant in super::variants(device, &op.desc()) {
                 let programs = device
                     .set_tuning(&[(op.kind.name().into(), variant.clone())])
@@ -80,7 +95,7 @@ impl Pairs {
                         }
                     }
                 }
-                candidates.push(Candidate { case, variant, elements, pairs });
+                candidates.push(Candidate { case, variant, work, pairs });
             }
         }
         // What this fails for, the next case fails for.
