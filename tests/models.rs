@@ -151,7 +151,7 @@ fn caches_of_few_bits_take_less_memory_and_foretell_nearly_as_well() {
         assert!(want != exact && (want - exact).abs() < tolerance, "{cache}: {want}, f32 {exact}");
     }
     for (nth, device) in place.devices().iter().enumerate() {
-        for (cache, tolerance) in turn(&caches, nth) {
+        for &(cache, tolerance) in turn(&caches, nth) {
             let got = nll(device, cache);
             assert!((got - exact).abs() < tolerance, "{device}, {cache}: {got}, f32 {exact}");
         }

@@ -2,7 +2,7 @@
 //! each variant, which devices that interpret programs take a day for. (Pairwise testing: most faults show with one
 //! setting of a program, or two together.)
 
-use super::case::Case;
+use super::case::{Case, Value};
 use crate::{Device, Op, OpKind, TensorRef};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -10,16 +10,22 @@ use std::collections::{BinaryHeap, HashMap};
 /// The [`work`] up to which one case costs as much as another.
 const SMALL: usize = 4096;
 
-/// What an op costs a device that interprets it: the elements of its operands, and the products it adds up, in attention
-/// as if every row saw every key.
-fn work(op: &Op) -> usize {
+/// What a case costs a device that interprets it: the elements of its operands, and the products it adds up, in attention
+/// as if every row of a sequence saw every key of it.
+fn work(case: &Case, op: &Op) -> usize {
     let elements: usize = op.operands().map(TensorRef::elems).sum();
+    // Rows of q times rows of k: sequences are [first row, rows, first key, keys].
+    let pairs = |seqs: &Value| match seqs {
+        Value::Dense(seqs) => seqs.data.chunks(4).map(|s| (s[1] * s[3]) as usize).sum(),
+        _ => 0,
+    };
+    let width = |q: &TensorRef| q.shape[1] * q.shape[2];
     let products = match op.kind {
         OpKind::Matmul { .. } | OpKind::GroupedMatmul { .. } | OpKind::GroupedMatmulWeight { .. } => {
             op.inputs[0].elems() * op.outputs[0].shape.last().map_or(0, |&n| n)
         }
-        OpKind::Attention(_) => op.inputs[0].elems() * op.inputs[1].shape[0],
-        OpKind::AttentionBackward(_) => 2 * op.inputs[1].elems() * op.inputs[2].shape[0],
+        OpKind::Attention(_) => pairs(&case.inputs[3]) * width(&op.inputs[0]),
+        OpKind::AttentionBackward(_) => 2 * pairs(&case.inputs[6]) * width(&op.inputs[1]),
         _ => 0,
     };
     elements + products
@@ -80,7 +86,7 @@ impl Pairs {
         let mut candidates = Vec::new();
         for (case, description) in cases.iter().enumerate() {
             let op = description.op();
-            let work = work(&op);
+            let work = work(description, &op);
             for variant in super::variants(device, &op.desc()) {
                 let programs = device
                     .set_tuning(&[(op.kind.name().into(), variant.clone())])
