@@ -170,14 +170,16 @@ fn caches_of_few_bits_take_less_memory_and_foretell_nearly_as_well() {
 /// A tokenizer goes with its model from a folder to a GGUF file.
 #[test]
 fn a_trained_model_continues_text_out_of_a_gguf_file() {
-    let place = Place::with_run();
-    place.ok("train --config run.toml --steps 20 --tokenizer bpe --out run");
-    place.ok("convert --model run --out run.gguf");
-    let said = |model: &str| {
-        let line = format!("generate --model {model} --device cpu --temperature 0 -n 12 --json --prompt");
-        place.ok(&format!("{line} it")).json()["tokens"].clone()
-    };
-    assert_eq!(said("run.gguf"), said("run"));
+    for tokenizer in ["bpe", "bytes"] {
+        let place = Place::with_run();
+        place.ok(&format!("train --config run.toml --steps 20 --tokenizer {tokenizer} --out run"));
+        place.ok("convert --model run --out run.gguf");
+        let said = |model: &str| {
+            let line = format!("generate --model {model} --device cpu --temperature 0 -n 12 --json --prompt");
+            place.ok(&format!("{line} it")).json()["tokens"].clone()
+        };
+        assert_eq!(said("run.gguf"), said("run"), "{tokenizer}");
+    }
 }
 
 #[test]

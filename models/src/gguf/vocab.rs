@@ -44,7 +44,8 @@ impl GgufVocab {
         }
         to.array("tokenizer.ggml.tokens", self.tokens.iter().map(String::as_str))?;
         to.array("tokenizer.ggml.token_type", self.token_types.iter().copied())?;
-        if !self.merges.is_empty() {
+        // llama.cpp wants to see that there are none.
+        if self.model == "gpt2" {
             to.array("tokenizer.ggml.merges", self.merges.iter().map(String::as_str))?;
         }
         if !self.scores.is_empty() {

@@ -28,6 +28,7 @@ const MAX_MERGES: usize = 1 << 28;
 const SPACE: &str = "▁";
 
 // Types of tokens.
+pub(super) const NORMAL: i32 = 1;
 pub(super) const UNKNOWN: i32 = 2;
 pub(super) const CONTROL: i32 = 3;
 pub(super) const USER_DEFINED: i32 = 4;
@@ -87,8 +88,8 @@ pub enum GgufVocabError {
     /// There are no tokens.
     #[error("tokenizer.ggml.tokens is empty or missing")]
     NoTokens,
-    /// BPE without merges.
-    #[error("tokenizer.ggml.merges is empty or missing, but tokenizer.ggml.model is \"gpt2\"")]
+    /// Tokens of "gpt2" that nothing makes.
+    #[error("tokenizer.ggml.merges is empty or missing, but tokens are longer than a character")]
     NoMerges,
     /// A list hasn't one entry for each token.
     #[error("tokenizer.ggml.{key} has {len} entries for {tokens} tokens")]
@@ -203,7 +204,7 @@ impl GgufVocab {
     }
 
     fn token_type(&self, id: u32) -> i32 {
-        self.token_types.get(id as usize).copied().unwrap_or(1)
+        self.token_types.get(id as usize).copied().unwrap_or(NORMAL)
     }
 
     fn model_vocab(&self) -> Vocab {
@@ -214,7 +215,10 @@ impl GgufVocab {
         let name = self.pre.as_deref().unwrap_or("default");
         let kind = Kind::named(name)
             .ok_or_else(|| GgufVocabError::Pre { name: name.into(), known: Kind::names() })?;
-        if self.merges.is_empty() {
+        // Bytes alone need none.
+        let long =
+            |(id, token): (u32, &String)| self.token_type(id) == NORMAL && token.chars().nth(1).is_some();
+        if self.merges.is_empty() && (0..).zip(&self.tokens).any(long) {
             return Err(GgufVocabError::NoMerges.into());
         }
         let merge = |(index, merge): (usize, &String)| {

@@ -7,11 +7,10 @@ use std::collections::HashMap;
 
 use serde_json::Value as Json;
 
-use super::gguf::{BYTE, CONTROL, GgufVocab, UNKNOWN, USER_DEFINED};
+use super::gguf::{BYTE, CONTROL, GgufVocab, NORMAL, UNKNOWN, USER_DEFINED};
 use super::pre::{GPT2, Kind};
 use super::{Tokenizer, TokenizerError};
 
-const NORMAL: i32 = 1;
 const UNUSED: i32 = 5;
 
 /// Texts that tokenizers of different kinds cut differently: contractions, numbers, spaces, scripts, marks, code.
@@ -44,7 +43,9 @@ impl GgufVocab {
         let ways: Vec<(Option<&Kind>, Option<bool>)> = match vocab.model.as_str() {
             "gpt2" => {
                 let whole_words = json["model"]["ignore_merges"] == true;
-                let patterns = patterns(&json["pre_tokenizer"]);
+                // Without merges it makes no difference.
+                let patterns =
+                    if vocab.merges.is_empty() { vec![GPT2] } else { patterns(&json["pre_tokenizer"]) };
                 let mut kinds: Vec<&Kind> =
                     Kind::all().iter().filter(|kind| kind.ignore_merges == whole_words).collect();
                 // Small vocabularies don't tell all kinds apart.
@@ -205,9 +206,19 @@ mod tests {
     }
 
     #[test]
+    fn bytes_come_back() {
+        let tokenizer = Tokenizer::byte_level();
+        let found = GgufVocab::of(&tokenizer, 260).unwrap().unwrap();
+        assert_eq!((found.pre.as_deref(), found.tokens.len(), found.merges.len()), (Some("gpt-2"), 260, 0));
+        let read = Tokenizer::from_gguf(found).unwrap();
+        let text = "naïve  text\n, 世界\u{0}";
+        assert_eq!(read.encode(text, true).unwrap(), tokenizer.encode(text, true).unwrap());
+        assert_eq!(read.decode(&read.encode(text, false).unwrap(), false).unwrap(), text);
+    }
+
+    #[test]
     fn what_gguf_cannot_say_is_not_written() {
-        // Without merges, and with a normal form that GGUF has no word for.
-        assert_eq!(GgufVocab::of(&Tokenizer::byte_level(), 0).unwrap(), None);
+        // A normal form that GGUF has no word for.
         let tokenizer = Tokenizer::train_bpe(["the cat the cat THE CAT"].into_iter(), 260).unwrap();
         let mut json: Json = serde_json::from_str(&tokenizer.to_json().unwrap()).unwrap();
         json["normalizer"] = serde_json::json!({ "type": "Lowercase" });
