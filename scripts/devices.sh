@@ -52,7 +52,7 @@ for device in "${wgpu[@]}"; do beside run "$halite" verify --device "$device" --
 for device in "${cuda[@]}"; do beside run "$halite" verify --device "$device" --slice "$(part 60)"; done
 # The emulator is there always: it finds what a device would pass over in silence.
 beside run scripts/with-cuda-emulator.sh "$halite" verify --device cuda --slice "$(part 60)"
-beside run scripts/with-cuda-emulator.sh "$halite" verify --device cuda --pairwise --slice "$(part 60)"
+beside run scripts/with-cuda-emulator.sh "$halite" verify --device cuda --pairwise --slice "$(part 12)"
 for profile in minimal mtt-s80 mlu-class; do
     for device in "${vulkan[@]:0:1}" "${opencl[@]:0:1}"; do
         beside run "$halite" verify --device "$device" --profile "$profile" --slice "$(part 150)"
@@ -64,7 +64,7 @@ for device in "${vulkan[@]}"; do
 done
 
 if [ -e /usr/lib/oclgrind/liboclgrind-rt-icd.so ] || [ -n "${OCLGRIND_LIBRARY:-}" ]; then
-    beside run scripts/with-oclgrind.sh "$halite" verify --device opencl:0 --pairwise --slice "$(part 20)"
+    beside run scripts/with-oclgrind.sh "$halite" verify --device opencl:0 --pairwise --slice "$(part 10)"
 else
     echo "skipped: oclgrind isn't here; races and stray accesses aren't looked for"
 fi
