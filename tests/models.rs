@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::parity::tensors;
+use common::parity::{deviations, tensors};
 use common::{Place, data, turn};
 use halite::hal::DType;
 use halite::models::ModelFiles;
@@ -125,10 +125,7 @@ fn quantized_weights_give_the_same_logits_on_every_device() {
     });
     for (nth, device) in others.iter().enumerate() {
         for (name, want) in turn(&types, nth) {
-            let mean = want.iter().sum::<f64>() / want.len() as f64;
-            let variance = want.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / want.len() as f64;
-            let got = logits(&format!("{name}.gguf"), device);
-            let off = got.iter().zip(want).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs())) / variance.sqrt();
+            let off = deviations(&logits(&format!("{name}.gguf"), device), want);
             assert!(off <= 2e-4, "{name} on {device}: {off:e}");
         }
     }

@@ -31,6 +31,13 @@ pub fn difference<'a>(a: &'a [f64], b: &'a [f64]) -> impl Iterator<Item = f64> +
     a.iter().zip(b).map(|(x, y)| x - y)
 }
 
+/// The largest difference between two lists, in standard deviations of the second.
+pub fn deviations(got: &[f64], want: &[f64]) -> f64 {
+    let mean = want.iter().sum::<f64>() / want.len() as f64;
+    let variance = want.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / want.len() as f64;
+    difference(got, want).fold(0.0, |m: f64, d| m.max(d.abs())) / variance.sqrt()
+}
+
 /// `inspect logits` agrees with `reference.safetensors` within `allowed` standard deviations.
 pub fn check_logits(place: &Place, model: &str, options: &str, allowed: f64) {
     place.ok(&format!(
@@ -47,10 +54,7 @@ pub fn check_logits(place: &Place, model: &str, options: &str, allowed: f64) {
             assert_eq!(got, want, "{model} {name} {options}");
             continue;
         }
-        let mean = want.iter().sum::<f64>() / want.len() as f64;
-        let variance = want.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / want.len() as f64;
-        let far = difference(got, want).fold(0.0, |m: f64, d| m.max(d.abs()));
-        let error = far / variance.sqrt();
+        let error = deviations(got, want);
         assert!(error <= allowed, "{model} {name} {options}: {error:e} standard deviations");
     }
 }

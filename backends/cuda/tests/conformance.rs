@@ -1,4 +1,4 @@
-//! CUDA devices against the reference. The whole suite is `halite verify --device cuda`; here every device runs
+//! CUDA devices against the reference. The whole suite is `halite verify --device cuda`; here every device
 //! is checked beside ops, and computes some of the cases.
 
 use halite_cuda::CudaBackend;
